@@ -1,0 +1,176 @@
+//! The shapes that the kernel program and user space share.
+//!
+//! Everything here lies in a BPF map, so its layout is a contract between two
+//! programs that may be of different ages: a pinned map outlives the agent.
+//! [`ABI_VERSION`] is part of the pin path; maps of another version are never
+//! reused. A test holds a fingerprint of these shapes, so that they cannot
+//! change unless the version does.
+
+use crate::verdict::{Action, Family, Reason};
+
+/// The version of every layout in this module, in [`crate::table`] and in the
+/// map definitions of the binary. Raise it with any change to them.
+pub const ABI_VERSION: u32 = 1;
+
+/// Names of the maps, which are also their names under the pin directory.
+pub mod map {
+    /// One [`super::Control`].
+    pub const CONTROL: &str = "CONTROL";
+    /// Two tables of [`super::Line`]s, one live and one idle.
+    pub const TABLES: &str = "TABLES";
+    /// Per-CPU [`super::Counter`]s, indexed by [`super::counter_index`].
+    pub const COUNTERS: &str = "COUNTERS";
+    /// Per-CPU [`super::Sampler`].
+    pub const SAMPLER: &str = "SAMPLER";
+    /// LRU hash from [`super::BlockedKey`] to [`super::Blocked`].
+    pub const BLOCKED: &str = "BLOCKED";
+    /// Ring buffer of [`super::DropEvent`]s.
+    pub const EVENTS: &str = "EVENTS";
+    /// Every map, in the order in which the agent handles them.
+    pub const ALL: [&str; 6] = [CONTROL, TABLES, COUNTERS, SAMPLER, BLOCKED, EVENTS];
+}
+
+/// Names of the entry points and of the constant that the loader sets.
+pub mod program {
+    /// Entry for drivers and kernels without multi-buffer XDP.
+    pub const LINEAR: &str = "exogate";
+    /// Entry for multi-buffer (jumbo) frames, kernel 5.18 and later.
+    pub const FRAGS: &str = "exogate_frags";
+    /// `u32`: 1 on interfaces without an Ethernet header, else 0.
+    pub const LAYER3: &str = "LAYER3";
+}
+
+/// The unit of the table map: one cache line, because an array map rounds every
+/// element up to 8 bytes and a search reads neighbours.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Line(pub [u32; LINE_WORDS]);
+
+/// 32-bit words in a [`Line`].
+pub const LINE_WORDS: usize = 16;
+
+impl Line {
+    /// The 32-bit word `index & 15`.
+    #[inline(always)]
+    #[must_use]
+    pub fn word(&self, index: u32) -> u32 {
+        // SAFETY: the masked index is below LINE_WORDS.
+        unsafe { *self.0.as_ptr().add((index & 15) as usize) }
+    }
+
+    /// The 64-bit word `index & 7`, in host byte order.
+    #[inline(always)]
+    #[must_use]
+    pub fn double(&self, index: u32) -> u64 {
+        // SAFETY: a line is 8-byte aligned and holds 8 such words; the masked
+        // index is below 8.
+        unsafe { *self.0.as_ptr().cast::<u64>().add((index & 7) as usize) }
+    }
+}
+
+/// What the agent may change while the program runs, other than the tables.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Control {
+    /// First line of the live table in the `TABLES` map. The only word a publish
+    /// switches.
+    pub live: u32,
+    /// Unix time in seconds as the agent last wrote it: the clock of the
+    /// [`Sampler`] and of [`Blocked::last_seen`]. It stands still while no agent
+    /// runs.
+    pub epoch: u32,
+}
+
+/// Packets and bytes of one [`counter_index`] on one CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counter {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes, counted from the first byte that XDP sees.
+    pub bytes: u64,
+}
+
+/// Number of counters.
+pub const COUNTERS: u32 = (Action::ALL.len() * Reason::ALL.len() * Family::ALL.len()) as u32;
+
+/// Where the counter of a verdict lies.
+#[inline(always)]
+#[must_use]
+#[allow(clippy::arithmetic_side_effects, reason = "three enums of a few variants")]
+pub const fn counter_index(action: Action, reason: Reason, family: Family) -> u32 {
+    let reasons = Reason::ALL.len() as u32;
+    let families = Family::ALL.len() as u32;
+    (action as u32 * reasons + reason as u32) * families + family as u32
+}
+
+/// How many drops this CPU has seen in the current epoch (second). The first
+/// [`SAMPLED_PER_EPOCH`] are recorded each, after that one in
+/// [`SAMPLE_INTERVAL`], so that a flood costs next to nothing.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sampler {
+    /// The [`Control::epoch`] that `drops` belongs to.
+    pub epoch: u32,
+    /// Drops on this CPU in that epoch.
+    pub drops: u32,
+}
+
+/// Drops per CPU and second that are recorded one by one.
+pub const SAMPLED_PER_EPOCH: u32 = 128;
+/// Beyond that one drop in so many is recorded, with this weight.
+pub const SAMPLE_INTERVAL: u32 = 1024;
+
+/// A blocked source: IPv6, or IPv4 in the mapped form `::ffff:a.b.c.d`.
+pub type BlockedKey = [u8; 16];
+
+/// What is remembered of a blocked source.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Blocked {
+    /// Estimated packets: the sum of the weights of its recorded drops.
+    pub packets: u64,
+    /// [`Control::epoch`] of the latest record.
+    pub last_seen: u32,
+    /// Destination port of the latest record, host byte order.
+    pub port: u16,
+    /// IP protocol number of the latest record.
+    pub protocol: u8,
+    /// [`Action`] of the latest record.
+    pub action: u8,
+}
+
+/// A recorded drop (or, in monitor mode, what would have been one).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DropEvent {
+    /// Source address, as [`BlockedKey`].
+    pub source: [u8; 16],
+    /// Destination address, in the same form.
+    pub destination: [u8; 16],
+    /// How many drops this record stands for.
+    pub weight: u32,
+    /// Length of the packet in bytes.
+    pub length: u32,
+    /// Source port, host byte order; 0 if unknown.
+    pub source_port: u16,
+    /// Destination port, host byte order; 0 if unknown.
+    pub port: u16,
+    /// IP protocol number; 0 if unknown.
+    pub protocol: u8,
+    /// [`Action`].
+    pub action: u8,
+    /// [`Reason`].
+    pub reason: u8,
+    /// [`Family`].
+    pub family: u8,
+}
+
+const _: () = {
+    assert!(size_of::<Line>() == 64 && align_of::<Line>() == 8);
+    assert!(size_of::<Control>() == 8);
+    assert!(size_of::<Counter>() == 16);
+    assert!(size_of::<Sampler>() == 8);
+    assert!(size_of::<Blocked>() == 16);
+    assert!(size_of::<DropEvent>() == 48);
+};

@@ -1,0 +1,201 @@
+//! Maps, entry points, counting and sampling.
+
+use aya_ebpf::{
+    bindings::{BPF_F_MMAPABLE, xdp_action},
+    helpers::bpf_xdp_get_buff_len,
+    macros::{map, xdp},
+    maps::{Array, LruHashMap, PerCpuArray, RingBuf},
+    programs::XdpContext,
+};
+use exogate_ebpf::{
+    abi::{
+        self, Blocked, BlockedKey, Control, Counter, DropEvent, Line, SAMPLE_INTERVAL,
+        SAMPLED_PER_EPOCH, Sampler,
+    },
+    packet::{self, LinkLayer, Packet, Parsed, Plain},
+    table::{Lines, Table},
+    verdict::{self, Action, Family, Verdict},
+};
+
+// The capacities below are replaced by the loader.
+
+#[map]
+static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+static TABLES: Array<Line> = Array::with_max_entries(2, BPF_F_MMAPABLE);
+#[map]
+static COUNTERS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(abi::COUNTERS, 0);
+#[map]
+static SAMPLER: PerCpuArray<Sampler> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static BLOCKED: LruHashMap<BlockedKey, Blocked> = LruHashMap::with_max_entries(16_384, 0);
+#[map]
+static EVENTS: RingBuf = RingBuf::with_byte_size(256 * 1024, 0);
+
+/// 1 on interfaces whose frames begin with the IP header. The loader sets it
+/// before the program is verified, so the other path is dead code.
+#[unsafe(no_mangle)]
+static LAYER3: u32 = 0;
+
+/// Entry for drivers and kernels without multi-buffer XDP.
+#[xdp]
+fn exogate(context: XdpContext) -> u32 {
+    let length = context.data_end() - context.data();
+    run(&context, length as u32)
+}
+
+/// Entry for multi-buffer frames: only the first buffer is mapped, which holds
+/// the headers.
+#[xdp(frags)]
+fn exogate_frags(context: XdpContext) -> u32 {
+    let mut length = (context.data_end() - context.data()) as u32;
+    // Only a long first buffer is followed by others; the call costs as much as
+    // a counter.
+    if length >= 1024 {
+        // SAFETY: `ctx` is the context that the kernel gave to this program.
+        length = unsafe { bpf_xdp_get_buff_len(context.ctx) } as u32;
+    }
+    run(&context, length)
+}
+
+#[inline(always)]
+fn run(context: &XdpContext, length: u32) -> u32 {
+    // SAFETY: a volatile read of a constant in a read-only map.
+    let layer3 = unsafe { core::ptr::read_volatile(&raw const LAYER3) };
+    let link_layer = if layer3 == 0 { LinkLayer::Ethernet } else { LinkLayer::None };
+    let frame = Frame { start: context.data(), end: context.data_end() };
+    let parsed = packet::parse(&frame, link_layer);
+
+    // Neither can fail: the map has one element, and `live` is one of its own
+    // lines. Should it fail all the same, the host stays reachable.
+    let Some(control) = CONTROL.get(0) else { return xdp_action::XDP_PASS };
+    // SAFETY: as above; the agent may switch it at any time.
+    let live = unsafe { core::ptr::read_volatile(&raw const control.live) };
+    let Some(table) = Table::at(&TablesMap, live) else { return xdp_action::XDP_PASS };
+
+    let verdict = verdict::judge(&parsed, &table);
+    count(verdict, length);
+    if verdict.action != Action::Pass {
+        record(&parsed, verdict, control, length);
+    }
+    if verdict.action == Action::Drop { xdp_action::XDP_DROP } else { xdp_action::XDP_PASS }
+}
+
+/// The mapped part of a frame.
+struct Frame {
+    start: usize,
+    end: usize,
+}
+
+impl Packet for Frame {
+    #[inline(always)]
+    fn read<T: Plain>(&self, offset: usize) -> Option<T> {
+        let at = self.start + offset;
+        if at + size_of::<T>() > self.end {
+            return None;
+        }
+        // SAFETY: the bytes lie inside the frame, and any bytes are a T. BPF
+        // loads may be unaligned on every architecture that runs XDP; the
+        // verifier refuses the program elsewhere.
+        Some(unsafe { *(at as *const T) })
+    }
+}
+
+struct TablesMap;
+
+impl Lines for TablesMap {
+    #[inline(always)]
+    fn line(&self, index: u32) -> Option<&Line> {
+        TABLES.get(index)
+    }
+}
+
+#[inline(always)]
+fn count(verdict: Verdict, length: u32) {
+    let index = abi::counter_index(verdict.action, verdict.reason, verdict.family);
+    if let Some(counter) = COUNTERS.get_ptr_mut(index) {
+        // SAFETY: the element of this CPU, which no other CPU writes, and XDP
+        // does not preempt itself.
+        unsafe {
+            (*counter).packets += 1;
+            (*counter).bytes += u64::from(length);
+        }
+    }
+}
+
+/// Records a refused packet, if it is this one's turn, in the ring buffer and
+/// among the blocked sources.
+#[inline(always)]
+fn record(parsed: &Parsed, verdict: Verdict, control: &Control, length: u32) {
+    let Some(sampler) = SAMPLER.get_ptr_mut(0) else { return };
+    // SAFETY: as in `count`.
+    let sampler = unsafe { &mut *sampler };
+    // SAFETY: the agent writes the epoch while the program runs.
+    let epoch = unsafe { core::ptr::read_volatile(&raw const control.epoch) };
+    if sampler.epoch != epoch {
+        *sampler = Sampler { epoch, drops: 0 };
+    }
+    sampler.drops = sampler.drops.wrapping_add(1);
+    let weight = if sampler.drops <= SAMPLED_PER_EPOCH {
+        1
+    } else if sampler.drops % SAMPLE_INTERVAL == 0 {
+        SAMPLE_INTERVAL
+    } else {
+        return;
+    };
+    let mut event = DropEvent {
+        weight,
+        length,
+        action: verdict.action as u8,
+        reason: verdict.reason as u8,
+        family: verdict.family as u8,
+        ..DropEvent::default()
+    };
+    match *parsed {
+        Parsed::Flow { source, destination, protocol, source_port, port } => {
+            event.source = source.octets();
+            event.destination = destination.octets();
+            event.protocol = protocol;
+            event.source_port = source_port;
+            event.port = port;
+        }
+        Parsed::Unparsable { source: Some(source), .. } => event.source = source.octets(),
+        _ => {}
+    }
+    if verdict.family != Family::Other {
+        remember(&event, epoch);
+    }
+    // A full buffer loses the event, not the count.
+    let _ = EVENTS.output::<DropEvent>(&event, 0);
+}
+
+#[inline(always)]
+fn remember(event: &DropEvent, epoch: u32) {
+    let (port, protocol, action) = (event.port, event.protocol, event.action);
+    if let Some(blocked) = BLOCKED.get_ptr_mut(&event.source) {
+        // SAFETY: the element stays valid while the program runs; another CPU
+        // may write it too, which costs a count of an estimate.
+        unsafe {
+            (*blocked).packets += u64::from(event.weight);
+            (*blocked).last_seen = epoch;
+            (*blocked).port = port;
+            (*blocked).protocol = protocol;
+            (*blocked).action = action;
+        }
+        return;
+    }
+    let packets = u64::from(event.weight);
+    let blocked = Blocked { packets, last_seen: epoch, port, protocol, action };
+    let _ = BLOCKED.insert(&event.source, &blocked, 0);
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // Unreachable: nothing in this program can panic, and the linker would not
+    // emit a loop that the verifier accepts.
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

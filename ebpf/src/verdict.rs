@@ -1,0 +1,166 @@
+//! The verdict on a packet, and the words for it.
+//!
+//! [`Reason`], [`Action`] and [`Family`] are the one vocabulary: counter index,
+//! metric label, log field, CLI output and documentation use the same names.
+
+use crate::{
+    packet::{Address, Parsed},
+    table::{Lines, Table},
+};
+
+/// Why a packet got its [`Action`].
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// Neither IPv4 nor IPv6 (ARP, LLDP, ...). Passes.
+    NotIp = 0,
+    /// No guard stands on its protocol, destination port and destination
+    /// address. Passes.
+    NotGuarded = 1,
+    /// A guard stands there and accepts the source. Passes.
+    Allowed = 2,
+    /// A guard stands there and accepts no source that contains the address.
+    /// Dropped.
+    Unlisted = 3,
+    /// Not the first fragment of its datagram. Passes: without its first
+    /// fragment, which is judged, it cannot be reassembled.
+    Fragment = 4,
+    /// IP, but the header that would show the port is cut off, malformed or
+    /// buried too deep. Dropped unless some guard accepts its source.
+    Unparsable = 5,
+}
+
+impl Reason {
+    /// Every reason, in the order of its number.
+    pub const ALL: [Self; 6] = [
+        Self::NotIp,
+        Self::NotGuarded,
+        Self::Allowed,
+        Self::Unlisted,
+        Self::Fragment,
+        Self::Unparsable,
+    ];
+
+    /// The name in metrics, logs, CLI and documentation.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NotIp => "not_ip",
+            Self::NotGuarded => "not_guarded",
+            Self::Allowed => "allowed",
+            Self::Unlisted => "unlisted",
+            Self::Fragment => "fragment",
+            Self::Unparsable => "unparsable",
+        }
+    }
+}
+
+/// What happens to a packet.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Action {
+    /// It goes on to the network stack.
+    Pass = 0,
+    /// It ends here.
+    Drop = 1,
+    /// It goes on, but would end here in enforce mode.
+    WouldDrop = 2,
+}
+
+impl Action {
+    /// Every action, in the order of its number.
+    pub const ALL: [Self; 3] = [Self::Pass, Self::Drop, Self::WouldDrop];
+
+    /// The name in metrics, logs, CLI and documentation.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Drop => "drop",
+            Self::WouldDrop => "would_drop",
+        }
+    }
+}
+
+/// The network protocol of a packet.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// Neither of the two, or not known.
+    Other = 0,
+    /// IPv4.
+    Ipv4 = 1,
+    /// IPv6.
+    Ipv6 = 2,
+}
+
+impl Family {
+    /// Every family, in the order of its number.
+    pub const ALL: [Self; 3] = [Self::Other, Self::Ipv4, Self::Ipv6];
+
+    /// The name in metrics, logs, CLI and documentation.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Other => "other",
+            Self::Ipv4 => "ipv4",
+            Self::Ipv6 => "ipv6",
+        }
+    }
+}
+
+/// The decision on one packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// What happens to it.
+    pub action: Action,
+    /// Why.
+    pub reason: Reason,
+    /// Its network protocol.
+    pub family: Family,
+}
+
+/// Decides on a parsed packet. Total: every packet gets exactly one verdict.
+#[inline(always)]
+pub fn judge<L: Lines>(parsed: &Parsed, table: &Table<'_, L>) -> Verdict {
+    let pass = |reason, family| Verdict { action: Action::Pass, reason, family };
+    match *parsed {
+        Parsed::NotIp => pass(Reason::NotIp, Family::Other),
+        Parsed::Fragment { family } => pass(Reason::Fragment, family),
+        Parsed::Portless { family } => pass(Reason::NotGuarded, family),
+        Parsed::Flow { source, destination, protocol, port, .. } => {
+            let family = source.family();
+            let Some(accepted) = table.guard(protocol, port) else {
+                return pass(Reason::NotGuarded, family);
+            };
+            if table.restricts_destinations() && !table.is_destination(destination) {
+                return pass(Reason::NotGuarded, family);
+            }
+            if table.sources(source) & accepted != 0 {
+                return pass(Reason::Allowed, family);
+            }
+            Verdict { action: table.refusal(), reason: Reason::Unlisted, family }
+        }
+        Parsed::Unparsable { family, source } => {
+            let sources = match source {
+                Some(source) => table.sources(source),
+                None => 0,
+            };
+            let action =
+                if sources & table.any_guard() != 0 { Action::Pass } else { table.refusal() };
+            Verdict { action, reason: Reason::Unparsable, family }
+        }
+    }
+}
+
+impl Address {
+    /// The family that the address belongs to.
+    #[inline(always)]
+    #[must_use]
+    pub const fn family(self) -> Family {
+        match self {
+            Self::V4(_) => Family::Ipv4,
+            Self::V6(..) => Family::Ipv6,
+        }
+    }
+}
