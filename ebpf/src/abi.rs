@@ -6,7 +6,10 @@
 //! reused. A test holds a fingerprint of these shapes, so that they cannot
 //! change unless the version does.
 
-use crate::verdict::{Action, Family, Reason};
+use crate::{
+    packet::Plain,
+    verdict::{Action, Family, Reason},
+};
 
 /// The version of every layout in this module, in [`crate::table`] and in the
 /// map definitions of the binary. Raise it with any change to them.
@@ -165,6 +168,19 @@ pub struct DropEvent {
     /// [`Family`].
     pub family: u8,
 }
+
+// SAFETY: integers and arrays of integers, without padding (asserted below).
+unsafe impl Plain for Line {}
+// SAFETY: as above.
+unsafe impl Plain for Control {}
+// SAFETY: as above.
+unsafe impl Plain for Counter {}
+// SAFETY: as above.
+unsafe impl Plain for Sampler {}
+// SAFETY: as above.
+unsafe impl Plain for Blocked {}
+// SAFETY: as above.
+unsafe impl Plain for DropEvent {}
 
 const _: () = {
     assert!(size_of::<Line>() == 64 && align_of::<Line>() == 8);

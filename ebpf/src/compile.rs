@@ -127,6 +127,22 @@ pub fn compile(policy: &Policy) -> Result<Vec<Line>, Error> {
     Ok(builder.finish())
 }
 
+/// Lines that suffice for a table of so many prefixes, whatever they are.
+///
+/// The worst case is IPv6 prefixes longer than /64, each alone in its /64 block:
+/// two keys and values of the first level and four of the second each.
+#[must_use]
+#[allow(clippy::arithmetic_side_effects, reason = "far below 2^64 for any u32")]
+pub fn lines_for(prefixes: u32) -> u32 {
+    let keys = 2 * u64::from(prefixes) + 1;
+    let directories = 2 * (1u64 << MOST_WIDTH) / LINE_WORDS as u64;
+    let first = keys.div_ceil(8) + keys.div_ceil(16);
+    let second = (2 * keys).div_ceil(8) + (2 * keys).div_ceil(16);
+    // A line per section is lost to rounding up.
+    let lines = u64::from(INDEX_LINE) + directories + first + second + 8;
+    u32::try_from(lines).unwrap_or(u32::MAX)
+}
+
 /// A span of addresses with a mask: one prefix.
 struct Span {
     first: u128,
@@ -277,7 +293,7 @@ impl Builder {
         let keys: Vec<u64> = boundaries.iter().map(|boundary| boundary.first as u64).collect();
         let values: Vec<Entry> =
             boundaries.iter().map(|boundary| Entry::mask(boundary.mask)).collect();
-        let width = directory_width(keys.len(), 16);
+        let width = directory_width(keys.len());
         let mut level = Level::new(keys, values)?;
         let directory = level.directory(0, 32, width);
         self.set_header(header::V4_SHIFT, 32 - width);
@@ -338,7 +354,7 @@ impl Builder {
 
         const FIRST: u64 = 1 << 61;
         const END: u64 = 2 << 61;
-        let width = directory_width(keys.len(), 16);
+        let width = directory_width(keys.len());
         let mut level = Level::new(keys, values)?;
         let below = level.entry(0, FIRST - 1);
         let above = level.entry(END, u64::MAX);
@@ -466,10 +482,13 @@ fn steps(keys: usize) -> u32 {
 /// Bits of the directory: enough that few keys remain per block, few enough that
 /// the directory stays in the cache. Measured, see BENCHMARKS.md.
 #[allow(clippy::arithmetic_side_effects, reason = "logarithms of lengths")]
-fn directory_width(keys: usize, most: u32) -> u32 {
-    let most = if keys > 200_000 { most + 2 } else { most };
+fn directory_width(keys: usize) -> u32 {
+    let most = if keys > 200_000 { MOST_WIDTH } else { 16 };
     (steps(keys) + 3).clamp(8, most)
 }
+
+/// The widest directory.
+const MOST_WIDTH: u32 = 18;
 
 #[cfg(test)]
 mod tests {
@@ -486,7 +505,7 @@ mod tests {
     }
 
     fn lookup(lines: &[Line], address: IpAddr) -> u32 {
-        Table::at(lines, 0).unwrap().sources(address.into())
+        Table::at(lines, 0).unwrap().sources(&address.into())
     }
 
     fn expected(prefixes: &[Prefix], address: IpAddr) -> u32 {

@@ -11,10 +11,13 @@ pub const TCP: u8 = 6;
 /// UDP's IP protocol number.
 pub const UDP: u8 = 17;
 
+/// VLAN tags that are followed; a frame with more is [`Parsed::Unparsable`].
+pub const MAX_VLAN_TAGS: usize = 2;
+
 /// IPv6 extension headers that are followed; a packet with more is
-/// [`Parsed::Unparsable`]. RFC 8200 describes five kinds, each at most once but
-/// for destination options.
-pub const MAX_EXTENSION_HEADERS: usize = 8;
+/// [`Parsed::Unparsable`]. RFC 8200 (4.1) expects at most six before TCP or UDP:
+/// hop-by-hop, destination, routing, fragment, authentication, destination.
+pub const MAX_EXTENSION_HEADERS: usize = 6;
 
 /// The bytes of a frame, read with bounds checks.
 pub trait Packet {
@@ -130,34 +133,35 @@ pub fn parse<P: Packet + ?Sized>(packet: &P, link_layer: LinkLayer) -> Parsed {
     }
 }
 
-const ETHERNET_BYTES: usize = size_of::<EthernetHeader>();
-const VLAN_BYTES: usize = size_of::<VlanTag>();
+/// What of a frame cannot be read: not even its network protocol is known.
+const CUT: Parsed = Parsed::Unparsable { family: Family::Other, source: None };
 
 #[inline(always)]
 fn parse_ethernet<P: Packet + ?Sized>(packet: &P) -> Parsed {
-    const CUT: Parsed = Parsed::Unparsable { family: Family::Other, source: None };
+    const TAG: usize = size_of::<VlanTag>();
     let Some(ethernet) = packet.read::<EthernetHeader>(0) else { return CUT };
-    match u16::from_be(ethernet.ethertype) {
-        ethertype::IPV4 => return parse_ipv4(packet, ETHERNET_BYTES),
-        ethertype::IPV6 => return parse_ipv6(packet, ETHERNET_BYTES),
-        ethertype::VLAN | ethertype::SERVICE_VLAN => {}
-        _ => return Parsed::NotIp,
+    let mut ethertype = u16::from_be(ethernet.ethertype);
+    let mut offset = size_of::<EthernetHeader>();
+    for _ in 0..MAX_VLAN_TAGS {
+        if !is_vlan(ethertype) {
+            break;
+        }
+        let Some(tag) = packet.read::<VlanTag>(offset) else { return CUT };
+        ethertype = u16::from_be(tag.ethertype);
+        offset = offset.wrapping_add(TAG);
     }
-    let Some(tag) = packet.read::<VlanTag>(ETHERNET_BYTES) else { return CUT };
-    match u16::from_be(tag.ethertype) {
-        ethertype::IPV4 => return parse_ipv4(packet, ETHERNET_BYTES + VLAN_BYTES),
-        ethertype::IPV6 => return parse_ipv6(packet, ETHERNET_BYTES + VLAN_BYTES),
-        ethertype::VLAN | ethertype::SERVICE_VLAN => {}
-        _ => return Parsed::NotIp,
-    }
-    let Some(tag) = packet.read::<VlanTag>(ETHERNET_BYTES + VLAN_BYTES) else { return CUT };
-    match u16::from_be(tag.ethertype) {
-        ethertype::IPV4 => parse_ipv4(packet, ETHERNET_BYTES + 2 * VLAN_BYTES),
-        ethertype::IPV6 => parse_ipv6(packet, ETHERNET_BYTES + 2 * VLAN_BYTES),
-        // A third tag: nobody sends this by accident.
+    match ethertype {
+        ethertype::IPV4 => parse_ipv4(packet, offset),
+        ethertype::IPV6 => parse_ipv6(packet, offset),
+        // One tag too many: nobody sends this by accident.
         ethertype::VLAN | ethertype::SERVICE_VLAN => CUT,
         _ => Parsed::NotIp,
     }
+}
+
+#[inline(always)]
+const fn is_vlan(ethertype: u16) -> bool {
+    matches!(ethertype, ethertype::VLAN | ethertype::SERVICE_VLAN)
 }
 
 #[inline(always)]
@@ -166,7 +170,7 @@ fn parse_layer3<P: Packet + ?Sized>(packet: &P) -> Parsed {
         Some(4) => parse_ipv4(packet, 0),
         Some(6) => parse_ipv6(packet, 0),
         Some(_) => Parsed::NotIp,
-        None => Parsed::Unparsable { family: Family::Other, source: None },
+        None => CUT,
     }
 }
 

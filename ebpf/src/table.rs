@@ -48,16 +48,16 @@ impl Lines for [Line] {
 ///
 /// Bit 31 tells which. A mask has [`MAX_SOURCES`] source bits and
 /// [`Entry::DESTINATION`]. A run has the binary logarithm of its window in bits
-/// 26 to 30 and its first key in bits 0 to 25.
+/// 26 to 30 and its first key in bits 0 to 23.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry(pub u32);
 
 /// Sources that one table can tell apart.
 pub const MAX_SOURCES: u32 = 30;
 /// Keys that one level of one family can hold.
-pub const MAX_KEYS: u32 = 1 << 26;
+pub const MAX_KEYS: u32 = 1 << MAX_STEPS;
 /// The longest window is 2 to this power: every key of a level.
-pub const MAX_STEPS: u32 = 26;
+pub const MAX_STEPS: u32 = 24;
 /// Guards with different sources that one table can tell apart.
 pub const MAX_GUARDS: u32 = 255;
 
@@ -209,9 +209,9 @@ impl<'a, L: Lines + ?Sized> Table<'a, L> {
     }
 
     /// Whether the address is guarded, where not all are.
-    #[inline(always)]
+    #[inline(never)]
     #[must_use]
-    pub fn is_destination(&self, address: Address) -> bool {
+    pub fn is_destination(&self, address: &Address) -> bool {
         self.sources(address) & Entry::DESTINATION != 0
     }
 
@@ -219,8 +219,8 @@ impl<'a, L: Lines + ?Sized> Table<'a, L> {
     /// [`Entry::DESTINATION`].
     #[inline(always)]
     #[must_use]
-    pub fn sources(&self, address: Address) -> u32 {
-        let entry = match address {
+    pub fn sources(&self, address: &Address) -> u32 {
+        let entry = match *address {
             Address::V4(address) => self.v4(address),
             Address::V6(high, low) => self.v6(high, low),
         };
@@ -325,8 +325,10 @@ fn hidden(value: u64) -> u64 {
     #[cfg(target_arch = "bpf")]
     {
         let mut value = value;
-        // SAFETY: an empty instruction sequence that leaves its operand alone.
-        unsafe { core::arch::asm!("/* {0} */", inout(reg) value, options(pure, nomem, nostack)) };
+        // A real instruction, if an idle one: the kernel refuses line information
+        // that puts two source lines on one instruction.
+        // SAFETY: it moves a register to itself.
+        unsafe { core::arch::asm!("{0} = {0}", inout(reg) value, options(pure, nomem, nostack)) };
         value
     }
     #[cfg(not(target_arch = "bpf"))]

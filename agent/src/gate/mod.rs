@@ -1,0 +1,181 @@
+//! The gate: the XDP program on an interface, and the tables it decides from.
+//!
+//! This is the only module that touches BPF, and with the `ebpf` crate the only
+//! one that may be unsafe. It knows interfaces, programs, maps and compiled
+//! tables; it does not know where prefixes come from.
+//!
+//! # What it promises
+//!
+//! - From the moment a program is attached no packet passes unjudged. Program,
+//!   link and maps are pinned ([`pins`]), so that stopping, crashing and
+//!   upgrading the agent leave the filter in force.
+//! - A packet sees one whole table ([`tables`]). A publish fills the idle half
+//!   of a preallocated map and switches to it with one store.
+//! - A foreign XDP program is never replaced.
+//!
+//! # When things fail
+//!
+//! Opening a gate either succeeds or leaves everything as it was: an adopted
+//! filter stays in force with its old program and table, and nothing new is
+//! attached. A failed publish leaves the table before it in force. Every
+//! [`Error`] says what was tried, on what, and what to do next.
+
+#![allow(
+    unsafe_code,
+    reason = "memory-mapped maps, membarrier and plain-data reads; each use states its reason"
+)]
+
+mod error;
+pub mod interface;
+mod observe;
+pub mod pins;
+mod program;
+mod tables;
+
+use std::path::Path;
+
+use aya::programs::links::FdLink;
+
+pub use self::{
+    error::Error,
+    interface::{Interface, XdpAttachment},
+    observe::{BlockedSource, Count, DropEvent, Events},
+    program::{Attach, Mode, Program},
+};
+use crate::gate::pins::Pins;
+
+/// A program attached to one interface, with its tables.
+pub struct Gate {
+    interface: Interface,
+    mode: Mode,
+    program: Program,
+    pins: Pins,
+    adopted: bool,
+}
+
+/// How to open a [`Gate`].
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Native or generic XDP, or whichever the driver has.
+    pub attach: Attach,
+    /// Prefixes that the tables must have room for.
+    pub capacity: u32,
+    /// Directory on a BPF file system that holds all pins of exogate.
+    pub pin_directory: std::path::PathBuf,
+}
+
+impl Gate {
+    /// Puts the filter on an interface, with `table` in force before the first
+    /// packet is judged. A filter that an earlier run left there is adopted: its
+    /// maps are kept where they fit, its program is replaced in one step.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`]; nothing has changed then.
+    pub async fn open(
+        interface: &str,
+        options: &Options,
+        table: &[exogate_ebpf::abi::Line],
+    ) -> Result<Self, Error> {
+        let interface = interface::find(interface).await?;
+        let pins = Pins::lock(&options.pin_directory, interface.index)?;
+        let found = pins.examine(&interface)?;
+        let capacity = tables::lines_for(options.capacity, table)?;
+        let generation = pins.generation(found.as_ref(), capacity)?;
+        let mut program = Program::load_pinned(interface.link_layer, capacity, &generation)?;
+        program.publish(table)?;
+        program.pin_next(&generation)?;
+        let (mode, adopted) = match found {
+            Some(found) => {
+                program.replace(found.link)?;
+                (found.mode, true)
+            }
+            None => {
+                let (link, mode) = program.attach(&interface, options.attach)?;
+                pins.keep_link(link)?;
+                (mode, false)
+            }
+        };
+        pins.settle(&generation)?;
+        Ok(Self { interface, mode, program, pins, adopted })
+    }
+
+    /// The interface as it was when the gate was opened.
+    #[must_use]
+    pub fn interface(&self) -> &Interface {
+        &self.interface
+    }
+
+    /// The mode of attachment that was obtained.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Whether a filter of an earlier run was found in force.
+    #[must_use]
+    pub fn adopted(&self) -> bool {
+        self.adopted
+    }
+
+    /// The program and its maps.
+    #[must_use]
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// Puts another table in force.
+    ///
+    /// # Errors
+    ///
+    /// If the table does not fit; the one before it stays in force then.
+    pub fn publish(&mut self, table: &[exogate_ebpf::abi::Line]) -> Result<(), Error> {
+        self.program.publish(table)
+    }
+
+    /// Whether the link is still attached to a living interface.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel cannot be asked.
+    pub async fn attached(&self) -> Result<bool, Error> {
+        let Some(now) = interface::find_index(self.interface.index).await? else {
+            return Ok(false);
+        };
+        Ok(now.xdp.is_some_and(|xdp| Some(xdp.program) == self.program.id()))
+    }
+
+    /// Removes the filter from the interface, with all its pins.
+    ///
+    /// # Errors
+    ///
+    /// If a pin cannot be removed.
+    pub fn detach(self) -> Result<(), Error> {
+        let Self { program, pins, .. } = self;
+        pins.remove()?;
+        drop(program);
+        Ok(())
+    }
+}
+
+/// Removes the filters of all interfaces below a pin directory, and what dead
+/// ones left behind.
+///
+/// # Errors
+///
+/// [`Error::Locked`] while an agent runs, or if a pin cannot be removed.
+pub fn detach_all(pin_directory: &Path) -> Result<Vec<u32>, Error> {
+    let mut detached = Vec::new();
+    for index in pins::interfaces(pin_directory)? {
+        Pins::lock(pin_directory, index)?.remove()?;
+        detached.push(index);
+    }
+    Ok(detached)
+}
+
+/// An attached filter that was found on an interface.
+pub(crate) struct Found {
+    link: FdLink,
+    mode: Mode,
+    program: u32,
+}
