@@ -58,16 +58,17 @@ impl Line {
     #[must_use]
     pub fn word(&self, index: u32) -> u32 {
         // SAFETY: the masked index is below LINE_WORDS.
-        unsafe { *self.0.as_ptr().add((index & 15) as usize) }
+        unsafe { *self.0.get_unchecked((index & 15) as usize) }
     }
 
     /// The 64-bit word `index & 7`, in host byte order.
     #[inline(always)]
     #[must_use]
     pub fn double(&self, index: u32) -> u64 {
-        // SAFETY: a line is 8-byte aligned and holds 8 such words; the masked
-        // index is below 8.
-        unsafe { *self.0.as_ptr().cast::<u64>().add((index & 7) as usize) }
+        // SAFETY: a line is 8-byte aligned and as long as 8 such words.
+        let doubles = unsafe { &*(&raw const self.0).cast::<[u64; LINE_WORDS / 2]>() };
+        // SAFETY: the masked index is below LINE_WORDS / 2.
+        unsafe { *doubles.get_unchecked((index & 7) as usize) }
     }
 }
 

@@ -120,9 +120,25 @@ pub struct Verdict {
     pub family: Family,
 }
 
+/// Whether a verdict can occur at all: which counters are worth showing.
+#[must_use]
+pub const fn can_occur(action: Action, reason: Reason, family: Family) -> bool {
+    let is_ip = !matches!(family, Family::Other);
+    match (action, reason) {
+        (Action::Pass, Reason::NotIp) => !is_ip,
+        (Action::Pass, Reason::Unlisted)
+        | (
+            Action::Drop | Action::WouldDrop,
+            Reason::NotIp | Reason::NotGuarded | Reason::Allowed | Reason::Fragment,
+        ) => false,
+        (Action::Pass, _) | (Action::Drop | Action::WouldDrop, Reason::Unlisted) => is_ip,
+        (Action::Drop | Action::WouldDrop, Reason::Unparsable) => true,
+    }
+}
+
 /// Decides on a parsed packet. Total: every packet gets exactly one verdict.
 #[inline(always)]
-pub fn judge<L: Lines>(parsed: &Parsed, table: &Table<'_, L>) -> Verdict {
+pub fn judge<L: Lines + ?Sized>(parsed: &Parsed, table: &Table<'_, L>) -> Verdict {
     let pass = |reason, family| Verdict { action: Action::Pass, reason, family };
     // Both kinds that depend on the source meet in one lookup: it is the longest
     // part of the program, which the kernel's verifier walks for each place that

@@ -1,2 +1,104 @@
-//! placeholder
-fn main() {}
+//! Every action of a developer and of continuous integration, as `cargo xtask ACTION`.
+//!
+//! One program in place of scripts: it is checked by the compiler like everything else, and
+//! it shares with the agent's build script the knowledge of what compiles the XDP program
+//! ([`toolchain`]). Each action has a file of its own.
+
+mod command;
+mod debian;
+mod doctor;
+mod packages;
+mod setup;
+mod test;
+#[allow(dead_code, reason = "agent/build.rs, which shares these files, uses more of them")]
+mod toolchain;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::{env, path::PathBuf, process::ExitCode};
+
+/// Actions of exogate's developers.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Install what builds and tests need and this machine lacks; needs no root
+    Setup,
+    /// Show what would compile the XDP program, and what is missing
+    Doctor,
+    /// Set up, then build the agent with the XDP program inside
+    Build {
+        /// Optimised, as it is packaged
+        #[arg(long)]
+        release: bool,
+    },
+    /// Build the XDP program alone and print the path of its object
+    Object {
+        /// An example of package exogate-ebpf instead
+        #[arg(long, value_name = "NAME")]
+        example: Option<String>,
+    },
+    /// Set up, then check formatting and lints and run all tests
+    Test {
+        /// Run the long trials in full: crashes, power cuts, kernels, soaks
+        #[arg(long)]
+        soak: bool,
+        /// Leave out the end-to-end tests, which need root
+        #[arg(long, conflicts_with = "soak")]
+        quick: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    match perform(Arguments::parse().action) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(action: Action) -> Result<ExitCode> {
+    match action {
+        Action::Setup => setup::run()?,
+        Action::Doctor => doctor::run()?,
+        Action::Build { release } => build(release)?,
+        Action::Object { example } => println!("{}", object(example.as_deref())?.display()),
+        Action::Test { soak, quick } => return test::run_all(test::Scope { quick, soak }),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn build(release: bool) -> Result<()> {
+    setup::run()?;
+    let mut cargo = command::cargo();
+    cargo.args(["build", "--package", "exogate"]);
+    if release {
+        cargo.arg("--release");
+    }
+    command::run(&mut cargo)
+}
+
+/// Builds the XDP program, or an example of its package, for this machine.
+fn object(example: Option<&str>) -> Result<PathBuf> {
+    let chosen = toolchain::resolve(&toolchain::Places::of_this_machine())?;
+    let endian = if cfg!(target_endian = "big") {
+        toolchain::Endian::Big
+    } else {
+        toolchain::Endian::Little
+    };
+    let request = toolchain::ObjectRequest {
+        workspace: command::workspace(),
+        target_dir: &toolchain::bpf_target_dir(&env::current_exe()?),
+        arch: env::consts::ARCH,
+        endian,
+        example,
+    };
+    Ok(toolchain::build_object(&chosen, &request)?)
+}

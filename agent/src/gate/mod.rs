@@ -27,9 +27,11 @@
 
 mod error;
 pub mod interface;
+mod metrics;
 mod observe;
 pub mod pins;
 mod program;
+mod set;
 mod tables;
 
 use std::path::Path;
@@ -39,8 +41,10 @@ use aya::programs::links::FdLink;
 pub use self::{
     error::Error,
     interface::{Interface, XdpAttachment},
+    metrics::Metrics,
     observe::{BlockedSource, Count, DropEvent, Events},
     program::{Attach, Mode, Program},
+    set::Gates,
 };
 use crate::gate::pins::Pins;
 
@@ -122,6 +126,15 @@ impl Gate {
     #[must_use]
     pub fn program(&self) -> &Program {
         &self.program
+    }
+
+    /// The stream of recorded drops; only the first call gets it.
+    ///
+    /// # Errors
+    ///
+    /// If it was taken before.
+    pub fn events(&mut self) -> Result<Events, Error> {
+        self.program.events()
     }
 
     /// Puts another table in force.

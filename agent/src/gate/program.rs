@@ -11,7 +11,7 @@ use aya::{
 use exogate_ebpf::{
     abi::{self, Line},
     packet::LinkLayer,
-    verdict::{Action, Family, Reason},
+    verdict::{Action, Family, Reason, can_occur},
 };
 use serde::{Deserialize, Serialize};
 
@@ -156,7 +156,7 @@ impl Program {
         self.control.set_epoch(seconds);
     }
 
-    /// Packets and bytes so far, for every verdict that occurred.
+    /// Packets and bytes so far, for every verdict that can occur.
     ///
     /// # Errors
     ///
@@ -169,6 +169,9 @@ impl Program {
         for action in Action::ALL {
             for reason in Reason::ALL {
                 for family in Family::ALL {
+                    if !can_occur(action, reason, family) {
+                        continue;
+                    }
                     let index = abi::counter_index(action, reason, family);
                     let cpus = counters
                         .get(&index, 0)
@@ -176,9 +179,7 @@ impl Program {
                     let packets =
                         cpus.iter().fold(0u64, |sum, cpu| sum.wrapping_add(cpu.0.packets));
                     let bytes = cpus.iter().fold(0u64, |sum, cpu| sum.wrapping_add(cpu.0.bytes));
-                    if packets > 0 {
-                        counts.push(Count { action, reason, family, packets, bytes });
-                    }
+                    counts.push(Count { action, reason, family, packets, bytes });
                 }
             }
         }

@@ -11,6 +11,7 @@
 
 use std::{
     io,
+    mem::offset_of,
     os::fd::{AsRawFd as _, BorrowedFd},
     ptr::NonNull,
     slice,
@@ -85,6 +86,19 @@ impl Drop for Mapping {
     }
 }
 
+/// [`Control`] as both sides see it at once.
+#[repr(C)]
+struct SharedControl {
+    live: AtomicU32,
+    epoch: AtomicU32,
+}
+
+const _: () = {
+    assert!(size_of::<SharedControl>() == size_of::<Control>());
+    assert!(offset_of!(SharedControl, live) == offset_of!(Control, live));
+    assert!(offset_of!(SharedControl, epoch) == offset_of!(Control, epoch));
+};
+
 /// The one [`Control`] element, mapped for the life of the gate.
 pub(crate) struct ControlPage(Mapping);
 
@@ -96,20 +110,19 @@ impl ControlPage {
 
     /// First line of the live table.
     fn live(&self) -> &AtomicU32 {
-        self.word(std::mem::offset_of!(Control, live))
+        &self.control().live
     }
 
     /// The clock that the program reads, in seconds.
     pub(crate) fn set_epoch(&self, seconds: u32) {
-        self.word(std::mem::offset_of!(Control, epoch)).store(seconds, Ordering::Relaxed);
+        self.control().epoch.store(seconds, Ordering::Relaxed);
     }
 
-    fn word(&self, offset: usize) -> &AtomicU32 {
+    fn control(&self) -> &SharedControl {
         let Self(mapping) = self;
-        // SAFETY: `offset` is that of an aligned u32 field inside the mapped
-        // element; the mapping lives as long as the reference, and both sides
-        // access the word whole.
-        unsafe { AtomicU32::from_ptr(mapping.start.as_ptr().cast::<u8>().add(offset).cast()) }
+        // SAFETY: the mapping holds one page-aligned `Control`, two words that
+        // both sides access whole, and lives as long as the reference.
+        unsafe { mapping.start.cast::<SharedControl>().as_ref() }
     }
 }
 

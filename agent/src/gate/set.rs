@@ -1,0 +1,50 @@
+//! All gates of one agent, shared by those who publish, scrape and watch.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use exogate_ebpf::abi::Line;
+
+use crate::gate::{Error, Gate};
+
+/// The gates of this agent. Cloning shares them.
+#[derive(Clone, Default)]
+pub struct Gates(Arc<Mutex<Vec<Gate>>>);
+
+impl Gates {
+    /// Adds an opened gate.
+    pub fn add(&self, gate: Gate) {
+        self.lock().push(gate);
+    }
+
+    /// Puts a table in force on every interface.
+    ///
+    /// # Errors
+    ///
+    /// The first interface's error. Those before it have the new table then, the
+    /// others keep theirs; publishing again is harmless.
+    pub fn publish(&self, table: &[Line]) -> Result<(), Error> {
+        self.lock().iter_mut().try_for_each(|gate| gate.publish(table))
+    }
+
+    /// Gives every gate the time, in seconds since 1970. See
+    /// [`crate::gate::Program::tick`].
+    pub fn tick(&self, seconds: u32) {
+        self.lock().iter().for_each(|gate| gate.program().tick(seconds));
+    }
+
+    /// Looks at every gate.
+    pub fn map<T>(&self, look: impl FnMut(&Gate) -> T) -> Vec<T> {
+        self.lock().iter().map(look).collect()
+    }
+
+    /// Takes the gates out, to end them.
+    #[must_use]
+    pub fn take(&self) -> Vec<Gate> {
+        std::mem::take(&mut *self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Gate>> {
+        // A panic elsewhere leaves the gates as usable as they were.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
