@@ -122,7 +122,7 @@ pub struct Verdict {
 
 /// Decides on a parsed packet. Total: every packet gets exactly one verdict.
 #[inline(always)]
-pub fn judge<L: Lines>(parsed: &Parsed, table: &Table<'_, L>) -> Verdict {
+pub fn judge<L: Lines + ?Sized>(parsed: &Parsed, table: &Table<'_, L>) -> Verdict {
     let pass = |reason, family| Verdict { action: Action::Pass, reason, family };
     match *parsed {
         Parsed::NotIp => pass(Reason::NotIp, Family::Other),
