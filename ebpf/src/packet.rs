@@ -12,8 +12,8 @@ pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
 
 /// IPv6 extension headers that are followed; a packet with more is
-/// [`Parsed::Unparsable`]. RFC 8200 describes five kinds, each at most once but
-/// for destination options.
+/// [`Parsed::Unparsable`], unless the next one makes it a later fragment. RFC
+/// 8200 describes five kinds, each at most once but for destination options.
 pub const MAX_EXTENSION_HEADERS: usize = 8;
 
 /// The bytes of a frame, read with bounds checks.
