@@ -5,7 +5,7 @@
 //! takes time in proportion to n log n for n prefixes, and a table of a million
 //! prefixes is about 30 MB.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use crate::{
     abi::{LINE_WORDS, Line},
@@ -261,29 +261,33 @@ impl Builder {
     }
 
     fn guards(&mut self, guards: &[Guard]) -> Result<(), Error> {
-        let mut masks: Vec<u32> = Vec::new();
-        let mut any = 0;
+        // By port, so that a guard that a later one replaces leaves no trace.
+        let mut by_port = BTreeMap::new();
         for guard in guards {
             if guard.sources >> MAX_SOURCES != 0 {
                 return Err(Error::SourceBit { sources: guard.sources });
             }
-            any |= guard.sources;
-            let number =
-                masks.iter().position(|&mask| mask == guard.sources).unwrap_or_else(|| {
-                    masks.push(guard.sources);
-                    masks.len() - 1
-                }) + 1;
+            by_port.insert((guard.protocol, guard.port), guard.sources);
+        }
+        let mut masks: Vec<u32> = Vec::new();
+        let mut any = 0;
+        for ((protocol, port), sources) in by_port {
+            any |= sources;
+            let number = masks.iter().position(|&mask| mask == sources).unwrap_or_else(|| {
+                masks.push(sources);
+                masks.len() - 1
+            }) + 1;
             if number > MAX_GUARDS as usize {
                 return Err(Error::TooManyGuards);
             }
-            self.words[GUARDS_LINE as usize * LINE_WORDS + number] = guard.sources;
-            let first = match guard.protocol {
+            self.words[GUARDS_LINE as usize * LINE_WORDS + number] = sources;
+            let first = match protocol {
                 Protocol::Tcp => PORTS_LINE,
                 Protocol::Udp => PORTS_LINE + PORT_LINES,
             };
-            let word = first as usize * LINE_WORDS + usize::from(guard.port >> 2);
-            let shift = u32::from(guard.port & 3) * 8;
-            self.words[word] = self.words[word] & !(0xff << shift) | (number as u32) << shift;
+            let word = first as usize * LINE_WORDS + usize::from(port >> 2);
+            let shift = u32::from(port & 3) * 8;
+            self.words[word] |= (number as u32) << shift;
         }
         self.set_header(header::ANY_GUARD, any);
         Ok(())

@@ -15,9 +15,9 @@ pub const UDP: u8 = 17;
 pub const MAX_VLAN_TAGS: usize = 2;
 
 /// IPv6 extension headers that are followed; a packet with more is
-/// [`Parsed::Unparsable`]. RFC 8200 (4.1) expects at most six before TCP or UDP:
-/// hop-by-hop, destination, routing, fragment, authentication, destination.
-pub const MAX_EXTENSION_HEADERS: usize = 6;
+/// [`Parsed::Unparsable`], unless the next one makes it a later fragment. RFC
+/// 8200 (4.1) expects at most six before TCP or UDP.
+pub const MAX_EXTENSION_HEADERS: usize = 8;
 
 /// The bytes of a frame, read with bounds checks.
 pub trait Packet {

@@ -1,0 +1,104 @@
+//! The verdict on the table of packets in `spec`, on the host.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    net::IpAddr,
+};
+
+use exogate_ebpf::{
+    compile::{Policy, compile},
+    packet,
+    table::Table,
+    verdict::{self, Action, Family, Reason},
+};
+
+mod spec;
+
+use spec::{Case, Expected};
+
+fn assert_all(policy: Policy, cases: &[Case]) {
+    for enforce in [true, false] {
+        let lines = compile(&Policy { enforce, ..policy.clone() }).unwrap();
+        let table = Table::at(lines.as_slice(), 0).unwrap();
+        let wrong: Vec<String> = cases
+            .iter()
+            .filter_map(|case| {
+                let parsed = packet::parse(case.frame.as_slice(), case.link_layer);
+                let verdict = verdict::judge(&parsed, &table);
+                let found: Expected = (verdict.action, verdict.reason, verdict.family);
+                let expected =
+                    if enforce { case.expected } else { case.expected_in_monitor_mode() };
+                (found != expected).then(|| {
+                    format!(
+                        "{}\n  expected {expected:?}\n  found    {found:?}\n  parsed   {parsed:?}\n  frame    {:02x?}",
+                        case.name, case.frame
+                    )
+                })
+            })
+            .collect();
+        assert!(
+            wrong.is_empty(),
+            "{} of {} packets got another verdict (enforce: {enforce}):\n{}",
+            wrong.len(),
+            cases.len(),
+            wrong.join("\n")
+        );
+    }
+}
+
+#[test]
+fn every_packet_gets_its_verdict() {
+    assert_all(spec::policy(), &spec::cases());
+}
+
+#[test]
+fn every_packet_gets_its_verdict_where_destinations_are_restricted() {
+    assert_all(spec::destination_policy(), &spec::destination_cases());
+}
+
+#[test]
+fn without_restriction_the_guarded_hosts_are_no_sources() {
+    let Policy { destinations, .. } = spec::destination_policy();
+    let policy = Policy { destinations, ..spec::policy() };
+    let lines = compile(&policy).unwrap();
+    let table = Table::at(lines.as_slice(), 0).unwrap();
+    let any = table.any_guard();
+    for address in [IpAddr::from(spec::HOST4), IpAddr::from(spec::HOST6)] {
+        assert_eq!(table.sources(&address.into()) & any, 0, "{address}");
+    }
+}
+
+#[test]
+fn the_table_covers_the_vocabulary_and_names_each_packet_once() {
+    let cases = [spec::cases(), spec::destination_cases()].concat();
+    let mut names = HashSet::new();
+    let mut seen: BTreeMap<Expected, usize> = BTreeMap::new();
+    for case in &cases {
+        assert!(names.insert(&case.name), "two rows are named {:?}", case.name);
+        *seen.entry(case.expected).or_default() += 1;
+    }
+    let with_a_family = [Family::Ipv4, Family::Ipv6].into_iter().flat_map(|family| {
+        [
+            (Action::Pass, Reason::NotGuarded, family),
+            (Action::Pass, Reason::Allowed, family),
+            (Action::Drop, Reason::Unlisted, family),
+            (Action::Pass, Reason::Fragment, family),
+            (Action::Pass, Reason::Unparsable, family),
+            (Action::Drop, Reason::Unparsable, family),
+        ]
+    });
+    let without = [
+        (Action::Pass, Reason::NotIp, Family::Other),
+        (Action::Drop, Reason::Unparsable, Family::Other),
+    ];
+    for expected in with_a_family.chain(without) {
+        assert!(seen.contains_key(&expected), "no row expects {expected:?}");
+    }
+
+    let short = cases.iter().filter(|case| !case.fits_test_run()).count();
+    println!(
+        "{} packets, of which {short} are too short for BPF_PROG_TEST_RUN: {seen:#?}",
+        cases.len()
+    );
+    assert!(cases.len() > 1_500, "the generated rows are missing: {}", cases.len());
+}
