@@ -12,6 +12,7 @@ use exogate_ebpf::{
         self, Blocked, BlockedKey, Control, Counter, DropEvent, Line, SAMPLE_INTERVAL,
         SAMPLED_PER_EPOCH, Sampler,
     },
+    opaque::opaque,
     packet::{self, LinkLayer, Packet, Parsed, Plain},
     table::{Lines, Table},
     verdict::{self, Action, Family, Verdict},
@@ -91,7 +92,13 @@ impl Packet for Frame {
     #[inline(always)]
     fn read<T: Plain>(&self, offset: usize) -> Option<T> {
         let at = self.start + offset;
-        if at + size_of::<T>() > self.end {
+        let mut after = at + size_of::<T>();
+        if size_of::<T>() == 1 {
+            // `at + 1 > end` would become `at >= end`, from which the verifier
+            // learns nothing.
+            after = opaque(after as u64) as usize;
+        }
+        if after > self.end {
             return None;
         }
         // SAFETY: the bytes lie inside the frame, and any bytes are a T. BPF

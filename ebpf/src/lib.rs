@@ -28,6 +28,7 @@
 pub mod abi;
 #[cfg(not(target_arch = "bpf"))]
 pub mod compile;
+pub mod opaque;
 pub mod packet;
 pub mod table;
 pub mod verdict;

@@ -26,6 +26,7 @@
 
 use crate::{
     abi::{LINE_WORDS, Line},
+    opaque::opaque,
     packet::{Address, TCP},
     verdict::Action,
 };
@@ -314,23 +315,6 @@ fn search(run: Entry, below: impl Fn(u32) -> u32) -> u32 {
 #[inline(always)]
 fn less(a: u64, b: u64) -> u32 {
     // The borrow of a - b.
-    let borrow = hidden((!a & b) | ((!a | b) & a.wrapping_sub(b)));
+    let borrow = opaque((!a & b) | ((!a | b) & a.wrapping_sub(b)));
     ((borrow as i64) >> 63) as u32
-}
-
-/// The value itself, which the optimiser no longer knows to be a comparison. BPF
-/// has no conditional move, so a comparison that it recognises becomes a branch.
-#[inline(always)]
-fn hidden(value: u64) -> u64 {
-    #[cfg(target_arch = "bpf")]
-    {
-        let mut value = value;
-        // A real instruction, if an idle one: the kernel refuses line information
-        // that puts two source lines on one instruction.
-        // SAFETY: it moves a register to itself.
-        unsafe { core::arch::asm!("{0} = {0}", inout(reg) value, options(pure, nomem, nostack)) };
-        value
-    }
-    #[cfg(not(target_arch = "bpf"))]
-    value
 }

@@ -1,0 +1,102 @@
+//! The specification of the verdict, row by row, through the program in the
+//! kernel (BPF_PROG_TEST_RUN). Needs root.
+
+use std::collections::BTreeMap;
+
+use exogate::gate::Program;
+use exogate_ebpf::{
+    compile::{Policy, compile},
+    packet::LinkLayer,
+    verdict::{Action, Family, Reason},
+};
+
+#[path = "../../ebpf/tests/spec/mod.rs"]
+mod spec;
+
+use spec::{Case, Expected};
+
+/// Instructions that the verifier may walk through: a tenth of what the kernel
+/// allows a program (BPF_COMPLEXITY_LIMIT_INSNS, one million), with room to grow.
+const VERIFIER_BUDGET: u32 = 200_000;
+
+/// `XDP_DROP` and `XDP_PASS` of linux/bpf.h.
+const RETURNED: [(Action, u32); 3] = [(Action::Pass, 2), (Action::Drop, 1), (Action::WouldDrop, 2)];
+
+#[test]
+fn every_packet_gets_its_verdict() {
+    judge_all(&spec::policy(), &spec::cases());
+}
+
+#[test]
+fn every_packet_gets_its_verdict_where_destinations_are_restricted() {
+    judge_all(&spec::destination_policy(), &spec::destination_cases());
+}
+
+#[test]
+fn the_verifier_walks_within_its_budget() {
+    for link_layer in [LinkLayer::Ethernet, LinkLayer::None] {
+        let program = Program::load(link_layer, 65_536).unwrap();
+        let walked = program.verified_instructions().unwrap();
+        println!("{link_layer:?}: the verifier walked through {walked} instructions");
+        assert!(walked < VERIFIER_BUDGET, "{walked} of {VERIFIER_BUDGET}");
+    }
+}
+
+fn judge_all(policy: &Policy, cases: &[Case]) {
+    for link_layer in [LinkLayer::Ethernet, LinkLayer::None] {
+        for enforce in [true, false] {
+            let mut program = Program::load(link_layer, 1_000).unwrap();
+            program.publish(&compile(&Policy { enforce, ..policy.clone() }).unwrap()).unwrap();
+            judge(&program, link_layer, enforce, cases);
+        }
+    }
+}
+
+fn judge(program: &Program, link_layer: LinkLayer, enforce: bool, cases: &[Case]) {
+    let mine: Vec<&Case> = cases.iter().filter(|case| case.link_layer == link_layer).collect();
+    let (fit, short): (Vec<&Case>, Vec<&Case>) =
+        mine.into_iter().partition(|case| case.fits_test_run());
+    let mut wrong = Vec::new();
+    for case in &fit {
+        let expected = if enforce { case.expected } else { case.expected_in_monitor_mode() };
+        let before = counts(program);
+        let (returned, _) = program.test_run(&case.frame, 1).unwrap();
+        let counted = difference(&before, &counts(program));
+        let returns = RETURNED.iter().find(|(action, _)| *action == expected.0).unwrap().1;
+        if counted != [(expected, (1, case.frame.len() as u64))] || returned != returns {
+            wrong.push(format!(
+                "{}\n  expected {expected:?}, returning {returns}\n  counted {counted:?}, returned {returned}",
+                case.name
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+    println!(
+        "{link_layer:?}, enforce {enforce}: {} packets as specified; {} too short for a test run, \
+         which the host test judges",
+        fit.len(),
+        short.len()
+    );
+}
+
+type Counts = BTreeMap<Expected, (u64, u64)>;
+
+fn counts(program: &Program) -> Counts {
+    program
+        .counts()
+        .unwrap()
+        .iter()
+        .map(|count| ((count.action, count.reason, count.family), (count.packets, count.bytes)))
+        .collect()
+}
+
+fn difference(before: &Counts, after: &Counts) -> Vec<((Action, Reason, Family), (u64, u64))> {
+    after
+        .iter()
+        .map(|(key, (packets, bytes))| {
+            let (packets_before, bytes_before) = before.get(key).copied().unwrap_or_default();
+            (*key, (packets - packets_before, bytes - bytes_before))
+        })
+        .filter(|(_, (packets, _))| *packets > 0)
+        .collect()
+}
