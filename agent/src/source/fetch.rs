@@ -9,6 +9,7 @@
 //! made for every poll takes up a renewed certificate file by itself.
 
 use std::{
+    fmt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -35,16 +36,40 @@ use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
 };
+use serde::Deserialize;
 
 /// How to reach a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// PEM file with the only certificates to trust, instead of the system's.
     pub ca_file: Option<PathBuf>,
-    /// HTTP proxy that is asked to CONNECT; `http://[user:password@]host:port`.
-    pub proxy: Option<Uri>,
+    /// HTTP proxy that is asked to CONNECT.
+    pub proxy: Option<Proxy>,
     /// For a whole request, with its body.
     pub timeout: Duration,
+}
+
+/// The address of an HTTP proxy, `http://[user:password@]host:port`. Its
+/// credentials show in no log.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Proxy(Uri);
+
+impl TryFrom<String> for Proxy {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.parse::<Uri>() {
+            Ok(uri) if uri.scheme_str() == Some("http") && uri.host().is_some() => Ok(Self(uri)),
+            _ => Err("a proxy is http://host:port or http://user:password@host:port".to_owned()),
+        }
+    }
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}:{}", self.0.host().unwrap_or(""), self.0.port_u16().unwrap_or(80))
+    }
 }
 
 /// Why a body could not be had.
@@ -235,7 +260,7 @@ fn refused(url: &Uri, response: &Response<Incoming>) -> Error {
 }
 
 /// The matcher splits the credentials off the address of the proxy.
-fn tunnel(proxy: &Uri, http: HttpConnector) -> Tunnel<HttpConnector> {
+fn tunnel(Proxy(proxy): &Proxy, http: HttpConnector) -> Tunnel<HttpConnector> {
     let intercept = Matcher::builder()
         .all(proxy.to_string())
         .build()

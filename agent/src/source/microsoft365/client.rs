@@ -132,8 +132,7 @@ impl Client {
     pub async fn endpoints(&self, instance: Instance) -> Result<EndpointSets, Error> {
         let url = self.url("endpoints", instance)?;
         let body = self.http.get(&url, MAX_BYTES).await?;
-        parse_endpoints(&body)
-            .map_err(|problem| Error::Malformed { url: url.to_string(), problem })
+        parse_endpoints(&body).map_err(|problem| Error::Malformed { url: url.to_string(), problem })
     }
 
     fn url(&self, method: &str, instance: Instance) -> Result<Uri, Error> {

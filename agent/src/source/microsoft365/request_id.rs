@@ -56,8 +56,8 @@ impl RequestId {
         };
         let id = Self::random();
         tracing::info!(path = %path.display(), problem, "writing a new client request id");
-        if let Err(error) = fs::create_dir_all(state_directory)
-            .and_then(|()| fs::write(&path, format!("{id}\n")))
+        if let Err(error) =
+            fs::create_dir_all(state_directory).and_then(|()| fs::write(&path, format!("{id}\n")))
         {
             tracing::warn!(path = %path.display(), %error,
                 "the client request id cannot be kept and will change with the next start");

@@ -42,9 +42,8 @@ mod tests {
     fn the_snapshot_is_the_newest_capture() {
         let snapshot = snapshot(Instance::Worldwide).unwrap();
         assert_eq!(snapshot.captured, "2026-05-29");
-        let capture = include_bytes!(
-            "../../../../tests/data/worldwide/worldwide-captured-2026-05-29.json"
-        );
+        let capture =
+            include_bytes!("../../../../tests/data/worldwide/worldwide-captured-2026-05-29.json");
         let mut sets = parse_endpoints(capture).unwrap().into_sets();
         sets.retain(|set| !set.ips.is_empty());
         assert_eq!(snapshot.sets, sets);
