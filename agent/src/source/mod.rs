@@ -92,6 +92,18 @@ impl Definition {
     }
 }
 
+impl fmt::Display for Definition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Microsoft365 { instance, selection } => write!(f, "{instance}: {selection}"),
+            Self::Graph { instance } => {
+                write!(f, "{instance}: {} and published addresses", graph::selection(*instance))
+            }
+            Self::Static { prefixes } => write!(f, "{} fixed prefixes", prefixes.len()),
+        }
+    }
+}
+
 /// A prefix and where it comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
