@@ -1,3 +1,5 @@
 //! placeholder
+pub mod allowlist;
+pub mod config;
 pub mod gate;
-pub mod telemetry;
+pub mod source;

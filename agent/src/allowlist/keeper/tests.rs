@@ -1,0 +1,392 @@
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard},
+    time::Duration,
+};
+
+use hyper::StatusCode;
+
+use super::*;
+use crate::source::{
+    fetch,
+    microsoft365::{Answer, parse_endpoints},
+};
+
+const WORLDWIDE: Instance = Instance::Worldwide;
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A service and a gate in one: answers in order, and what was asked and
+/// published.
+#[derive(Clone, Default)]
+struct Bench(Arc<Mutex<Inner>>);
+
+#[derive(Default)]
+struct Inner {
+    answers: VecDeque<Polled>,
+    /// When, and for which applied version.
+    polls: Vec<(Duration, Option<Version>)>,
+    begin: Option<Instant>,
+    published: Vec<String>,
+    publish_fails: bool,
+}
+
+impl Bench {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap()
+    }
+
+    fn answer(&self, answer: Polled) {
+        self.lock().answers.push_back(answer);
+    }
+
+    fn times(&self) -> Vec<u64> {
+        self.lock().polls.iter().map(|(at, _)| at.as_secs()).collect()
+    }
+}
+
+impl Collect for Bench {
+    async fn collect(
+        &self,
+        _: crate::config::Feed,
+        _: Instance,
+        applied: Option<Version>,
+    ) -> Polled {
+        let mut inner = self.lock();
+        let begin = inner.begin.unwrap();
+        inner.polls.push((begin.elapsed(), applied));
+        let answer = inner.answers.pop_front();
+        answer.unwrap_or_else(|| applied.map(Collected::Unchanged).ok_or_else(timeout))
+    }
+}
+
+impl Publish for Bench {
+    type Error = String;
+
+    fn publish(&mut self, list: &Arc<AllowList>, _: &Arc<Config>) -> Result<(), String> {
+        let mut inner = self.lock();
+        if inner.publish_fails {
+            return Err("the table is full".to_owned());
+        }
+        inner.published.push(list.hash().to_owned());
+        Ok(())
+    }
+}
+
+fn timeout() -> microsoft365::Error {
+    fetch::Error::Timeout { url: "https://test".to_owned(), after: Duration::from_secs(20) }.into()
+}
+
+fn throttled() -> microsoft365::Error {
+    let url = "https://test".to_owned();
+    let status = StatusCode::TOO_MANY_REQUESTS;
+    fetch::Error::Status { url, status, retry_after: None }.into()
+}
+
+fn version(text: &str) -> Version {
+    text.parse().unwrap()
+}
+
+fn capture(number: &str, edit: impl Fn(&str) -> String) -> Polled {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../tests/data/worldwide/worldwide-captured-2026-05-29.json"
+    );
+    let text = edit(&std::fs::read_to_string(path).unwrap());
+    let sets = parse_endpoints(text.as_bytes()).unwrap();
+    Ok(Collected::New(Answer { version: version(number), sets }))
+}
+
+fn empty(number: &str) -> Polled {
+    let sets = parse_endpoints(b"[]").unwrap();
+    Ok(Collected::New(Answer { version: version(number), sets }))
+}
+
+struct Running {
+    bench: Bench,
+    status: watch::Receiver<Status>,
+    commands: mpsc::Sender<Command>,
+    registry: Registry,
+    task: tokio::task::JoinHandle<()>,
+    directory: Arc<tempfile::TempDir>,
+}
+
+impl Running {
+    fn start(bench: &Bench) -> Self {
+        Self::start_in(bench, Arc::new(tempfile::tempdir().unwrap()))
+    }
+
+    fn start_in(bench: &Bench, directory: Arc<tempfile::TempDir>) -> Self {
+        let config = Config { state_directory: directory.path().to_owned(), ..Config::default() };
+        let begin = Instant::now();
+        bench.lock().begin = Some(begin);
+        let clock = move || {
+            Timestamp::from_second(1_800_000_000).unwrap().checked_add(begin.elapsed()).unwrap()
+        };
+        let registry = Registry::new();
+        let metrics = Metrics::register(&registry).unwrap();
+        let keeper =
+            Keeper::with(Arc::new(config), bench.clone(), metrics, Arc::new(clock), || 0.5);
+        let status = keeper.status();
+        let (commands, receiver) = mpsc::channel(4);
+        let task = tokio::spawn(keeper.run(bench.clone(), receiver, std::future::pending()));
+        Self { bench: bench.clone(), status, commands, registry, task, directory }
+    }
+
+    /// Lets time pass; it is paused otherwise.
+    async fn pass(&self, time: Duration) {
+        tokio::time::sleep(time + Duration::from_millis(1)).await;
+    }
+
+    fn hash(&self) -> String {
+        self.status.borrow().list.hash().to_owned()
+    }
+
+    fn feed(&self) -> super::super::FeedStatus {
+        self.status.borrow().feeds[&WORLDWIDE].clone()
+    }
+
+    fn metric(&self, line: &str) -> bool {
+        let text =
+            prometheus::TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap();
+        text.lines().any(|other| other == line)
+    }
+
+    fn restart(self, bench: &Bench) -> Self {
+        self.task.abort();
+        Self::start_in(bench, self.directory)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_network_the_built_in_list_stands_and_polls_back_off() {
+    let bench = Bench::default();
+    let running = Running::start(&bench);
+    let hash = running.hash();
+    running.pass(Duration::from_secs(4 * 3600)).await;
+    let minutes: Vec<_> = bench.times().iter().map(|second| second / 60).collect();
+    assert_eq!(minutes, [0, 1, 3, 7, 15, 31, 63, 123, 183]);
+    assert_eq!(running.hash(), hash);
+    assert_eq!(running.feed().provenance, Provenance::Embedded { captured: "2026-05-29" });
+    assert_eq!(running.feed().problem.unwrap().reason, "timeout");
+    assert!(
+        running.metric("exogate_feed_failures_total{instance=\"Worldwide\",reason=\"timeout\"} 9")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn throttling_waits_an_hour() {
+    let bench = Bench::default();
+    bench.answer(Err(throttled()));
+    bench.answer(Err(throttled()));
+    let running = Running::start(&bench);
+    running.pass(3 * HOUR).await;
+    assert_eq!(bench.times()[..3], [0, 3600, 7200]);
+    assert!(
+        running
+            .metric("exogate_feed_failures_total{instance=\"Worldwide\",reason=\"throttled\"} 2")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_applied_remembered_and_then_only_the_version_is_asked() {
+    let bench = Bench::default();
+    bench.answer(capture("2026052900", |text| text.to_owned()));
+    let running = Running::start(&bench);
+    let embedded = running.hash();
+    running.pass(HOUR * 2).await;
+    // The same prefixes as built in: there is nothing to publish.
+    assert_eq!(running.hash(), embedded);
+    assert!(bench.lock().published.is_empty());
+    let feed = running.feed();
+    assert_eq!(feed.version, Some(version("2026052900")));
+    assert_eq!(feed.provenance.name(), "live");
+    assert!(feed.problem.is_none() && feed.next_attempt > feed.last_success);
+    assert!(running.metric("exogate_feed_version{instance=\"Worldwide\"} 2026052900"));
+    assert!(
+        running.metric("exogate_allowlist_prefixes{family=\"ipv6\",source=\"exchange-online\"} 18")
+    );
+    let applied: Vec<_> = bench.lock().polls.iter().map(|(_, applied)| *applied).collect();
+    assert_eq!(applied, [None, feed.version, feed.version]);
+
+    // After a restart the version is known, and the first poll takes its time.
+    let bench = Bench::default();
+    let running = running.restart(&bench);
+    assert_eq!(running.feed().provenance.name(), "last_known_good");
+    running.pass(Duration::from_secs(31)).await;
+    assert_eq!(bench.times(), [30]);
+    assert_eq!(bench.lock().polls[0].1, Some(version("2026052900")));
+    assert_eq!(running.feed().provenance.name(), "live");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_prefix_passes_at_once_and_an_old_one_for_another_day() {
+    let bench = Bench::default();
+    bench.answer(capture("2026052900", |text| text.to_owned()));
+    // 13.107.6.152/31 becomes another prefix.
+    bench.answer(capture("2026062900", |text| text.replace("13.107.6.152/31", "13.108.0.0/24")));
+    let running = Running::start(&bench);
+    running.pass(Duration::from_secs(3700)).await;
+    let allowed =
+        |address: &str| !running.status.borrow().list.lookup(address.parse().unwrap()).is_empty();
+    assert!(allowed("13.108.0.1") && allowed("13.107.6.152"));
+    assert_eq!(running.feed().pending_removals.len(), 1);
+    assert!(running.metric("exogate_allowlist_pending_removals{source=\"exchange-online\"} 1"));
+    running.pass(HOUR * 23).await;
+    assert!(allowed("13.107.6.152"));
+    running.pass(HOUR * 2).await;
+    assert!(allowed("13.108.0.1") && !allowed("13.107.6.152"));
+    assert_eq!(bench.lock().published.len(), 2);
+    assert!(running.metric("exogate_allowlist_pending_removals{source=\"exchange-online\"} 0"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn pending_removals_survive_a_restart() {
+    let bench = Bench::default();
+    bench.answer(capture("2026052900", |text| text.to_owned()));
+    bench.answer(capture("2026062900", |text| text.replace("\"13.107.6.152/31\",", "")));
+    let running = Running::start(&bench);
+    let hash = running.hash();
+    running.pass(Duration::from_secs(3700)).await;
+    let running = running.restart(&bench);
+    assert_eq!(running.hash(), hash);
+    assert_eq!(running.feed().pending_removals[0].entry.prefix.to_string(), "13.107.6.152/31");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_answer_leaves_list_and_version_until_an_operator_accepts_it() {
+    let bench = Bench::default();
+    bench.answer(capture("2026052900", |text| text.to_owned()));
+    bench.answer(empty("2026062900"));
+    let running = Running::start(&bench);
+    let hash = running.hash();
+    running.pass(Duration::from_secs(3700)).await;
+    assert_eq!(running.hash(), hash);
+    let feed = running.feed();
+    assert_eq!(feed.version, Some(version("2026052900")));
+    let problem = feed.problem.unwrap();
+    assert_eq!(problem.reason, "no_prefixes");
+    assert!(problem.can_be_accepted && problem.message.contains("exchange-online"));
+    assert!(
+        running
+            .metric("exogate_feed_refusals_total{instance=\"Worldwide\",reason=\"no_prefixes\"} 1")
+    );
+
+    bench.answer(empty("2026062900"));
+    running.commands.send(Command::Accept(WORLDWIDE)).await.unwrap();
+    running.pass(Duration::from_secs(1)).await;
+    let feed = running.feed();
+    assert_eq!(feed.version, Some(version("2026062900")));
+    // Even what was accepted goes after the grace period only.
+    assert_eq!(running.hash(), hash);
+    assert_eq!(feed.pending_removals.len(), 34 + 16);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_right_is_refused_even_if_accepted() {
+    let bench = Bench::default();
+    // One for the poll at the start, one for that of the operator.
+    for _ in 0..2 {
+        bench.answer(capture("2026062900", |text| text.replace("13.107.6.152/31", "10.0.0.0/8")));
+    }
+    let running = Running::start(&bench);
+    running.commands.send(Command::Accept(WORLDWIDE)).await.unwrap();
+    running.pass(Duration::from_secs(1)).await;
+    assert_eq!(running.feed().problem.unwrap().reason, "not_public");
+    assert_eq!(running.feed().provenance.name(), "embedded");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_could_not_be_published_is_neither_applied_nor_remembered() {
+    let bench = Bench::default();
+    bench.lock().publish_fails = true;
+    let answer = || capture("2026062900", |text| text.replace("13.107.6.152/31", "13.108.0.0/24"));
+    bench.answer(answer());
+    bench.answer(answer());
+    let running = Running::start(&bench);
+    let hash = running.hash();
+    running.pass(Duration::from_secs(1)).await;
+    assert_eq!(running.hash(), hash);
+    assert_eq!(running.feed().version, None);
+    assert_eq!(running.feed().problem.unwrap().reason, "publish");
+    assert!(!running.directory.path().join("state.json").exists());
+
+    // The next poll asks for the same version again.
+    bench.lock().publish_fails = false;
+    running.pass(Duration::from_secs(60)).await;
+    assert_eq!(bench.lock().polls[1].1, None);
+    assert_eq!(bench.lock().published, [running.hash()]);
+    assert!(running.directory.path().join("state.json").exists());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_could_not_be_saved_is_in_force_and_saved_later() {
+    let bench = Bench::default();
+    bench.answer(capture("2026062900", |text| text.replace("13.107.6.152/31", "13.108.0.0/24")));
+    let running = Running::start(&bench);
+    // A directory in the place of the file that is written first.
+    let obstacle = running.directory.path().join("state.json.new");
+    std::fs::create_dir_all(&obstacle).unwrap();
+    running.pass(Duration::from_secs(1)).await;
+    assert_eq!(running.feed().version, Some(version("2026062900")));
+    assert_eq!(running.status.borrow().problem.as_ref().unwrap().reason, "state");
+    assert!(running.metric("exogate_allowlist_save_failures_total 1"));
+
+    std::fs::remove_dir(&obstacle).unwrap();
+    running.pass(HOUR).await;
+    assert!(running.status.borrow().problem.is_none());
+    assert!(running.directory.path().join("state.json").exists());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_state_does_not_stop_the_start() {
+    let directory = Arc::new(tempfile::tempdir().unwrap());
+    std::fs::write(directory.path().join("state.json"), "{").unwrap();
+    let running = Running::start_in(&Bench::default(), directory);
+    assert_eq!(running.status.borrow().problem.as_ref().unwrap().reason, "state");
+    assert_eq!(running.feed().provenance.name(), "embedded");
+    assert_eq!(running.status.borrow().list.sources()[0].entries.len(), 34);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_takes_effect_at_once_or_not_at_all() {
+    let bench = Bench::default();
+    let running = Running::start(&bench);
+    let hash = running.hash();
+    let text = "[[guard]]\nport = 443\nsources = [\"exchange-online\", \"pega\"]\n\
+                [source.pega]\nkind = \"static\"\nprefixes = [\"198.51.100.0/24\"]\n\
+                [feed]\nremoval_polls = 1";
+    let config = Arc::new(Config {
+        state_directory: running.directory.path().to_owned(),
+        ..Config::parse("test".as_ref(), text).unwrap()
+    });
+    let reload = async || {
+        let (done, outcome) = oneshot::channel();
+        let config = Arc::clone(&config);
+        running.commands.send(Command::Reload { config, done }).await.unwrap();
+        outcome.await.unwrap()
+    };
+    bench.lock().publish_fails = true;
+    assert!(reload().await.unwrap_err().contains("the table is full"));
+    assert_eq!(running.hash(), hash);
+
+    bench.lock().publish_fails = false;
+    assert_eq!(reload().await, Ok(()));
+    let status = running.status.borrow().clone();
+    let names: Vec<_> = status.list.sources().iter().map(|source| source.name.as_str()).collect();
+    assert_eq!(names, ["exchange-online", "pega"]);
+    assert_eq!(bench.lock().published, [status.list.hash()]);
+    let gone = "exogate_allowlist_prefixes{family=\"ipv4\",source=\"graph-notifications\"} 94";
+    assert!(!running.metric(gone));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_polls_now() {
+    let bench = Bench::default();
+    bench.answer(capture("2026052900", |text| text.to_owned()));
+    let running = Running::start(&bench);
+    running.pass(Duration::from_secs(100)).await;
+    running.commands.send(Command::Refresh).await.unwrap();
+    running.pass(Duration::from_secs(1)).await;
+    assert_eq!(bench.times(), [0, 100]);
+    assert_eq!(running.bench.lock().answers.len(), 0);
+}

@@ -1,0 +1,284 @@
+//! The list that decides who may pass.
+
+use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr};
+
+use aws_lc_rs::digest;
+use exogate_ebpf::compile::{self, Policy, Prefix};
+use ipnet::IpNet;
+
+use super::held::{Held, Provenance};
+use crate::{
+    config::{Config, Destinations, Mode, Source},
+    source::{
+        self, Entry,
+        microsoft365::{Instance, Version},
+    },
+};
+
+/// The sources of a configuration with their prefixes. It never changes; a change
+/// of the list is another list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AllowList {
+    sources: Vec<Listed>,
+    feeds: Vec<FeedVersion>,
+    hash: String,
+}
+
+/// A source with its prefixes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name.
+    pub name: String,
+    /// Its entries, sorted by prefix, each prefix once.
+    pub entries: Vec<Entry>,
+}
+
+/// What the list knows of an instance of the web service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FeedVersion {
+    /// The instance.
+    pub instance: Instance,
+    /// Its version, where known.
+    pub version: Option<Version>,
+    /// Where it was taken from.
+    pub provenance: Provenance,
+}
+
+/// Why an address is on the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Match<'a> {
+    /// The name of the source.
+    pub source: &'a str,
+    /// The entry that contains the address.
+    pub entry: &'a Entry,
+}
+
+impl AllowList {
+    /// Puts together what is held of the sources, including what is about to be
+    /// removed from them.
+    #[must_use]
+    pub fn build(sources: &[Source], held: &BTreeMap<Instance, Held>) -> Self {
+        let listed: Vec<_> = sources
+            .iter()
+            .map(|source| {
+                let mut entries = source.definition.fixed();
+                let instance = source.definition.instance();
+                if let Some(held) = instance.and_then(|instance| held.get(&instance)) {
+                    entries.extend(source.definition.select(&held.sets));
+                    let pending = held.pending.iter().filter(|p| p.source == source.name);
+                    entries.extend(pending.map(|pending| pending.entry.clone()));
+                }
+                source::sort(&mut entries);
+                Listed { name: source.name.clone(), entries }
+            })
+            .collect();
+        let feeds = held
+            .iter()
+            .filter(|(instance, _)| {
+                sources.iter().any(|source| source.definition.instance() == Some(**instance))
+            })
+            .map(|(instance, held)| FeedVersion {
+                instance: *instance,
+                version: held.version,
+                provenance: held.provenance.clone(),
+            })
+            .collect();
+        let hash = hash(&listed);
+        Self { sources: listed, feeds, hash }
+    }
+
+    /// The sources, in the order of their bits.
+    #[must_use]
+    pub fn sources(&self) -> &[Listed] {
+        &self.sources
+    }
+
+    /// The instances of the web service behind the sources.
+    #[must_use]
+    pub fn feeds(&self) -> &[FeedVersion] {
+        &self.feeds
+    }
+
+    /// SHA-256 of the names of the sources and their prefixes, in hexadecimal. It
+    /// does not depend on versions, origins or the order of sources, so that two
+    /// hosts with the same hash let the same addresses pass.
+    #[must_use]
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// Every entry that contains the address.
+    #[must_use]
+    pub fn lookup(&self, address: IpAddr) -> Vec<Match<'_>> {
+        // What an application calls ::ffff:a.b.c.d is an IPv4 packet.
+        let address = address.to_canonical();
+        self.sources
+            .iter()
+            .flat_map(|source| {
+                source
+                    .entries
+                    .iter()
+                    .filter(move |entry| entry.prefix.contains(&address))
+                    .map(|entry| Match { source: &source.name, entry })
+            })
+            .collect()
+    }
+
+    /// Names of sources without any prefix. Where the mode is enforce, nobody
+    /// passes through them.
+    pub fn empty_sources(&self) -> impl Iterator<Item = &str> {
+        self.sources.iter().filter(|source| source.entries.is_empty()).map(|s| s.name.as_str())
+    }
+
+    /// What the gate is to decide by. The list has to be made from this
+    /// configuration. `local` are the addresses of the host, for
+    /// [`Destinations::Local`].
+    #[must_use]
+    pub fn policy(&self, config: &Config, local: &[IpAddr]) -> Policy {
+        let destinations = match &config.gate.destinations {
+            None | Some(Destinations::Any) => None,
+            Some(Destinations::Local) => {
+                Some(local.iter().map(|address| pair(IpNet::from(*address))).collect())
+            }
+            Some(Destinations::Prefixes(prefixes)) => {
+                Some(prefixes.iter().map(|prefix| pair(*prefix)).collect())
+            }
+        };
+        let bits = (0..).map_while(|bit| 1u32.checked_shl(bit));
+        let prefixes = self
+            .sources
+            .iter()
+            .zip(bits)
+            .flat_map(|(source, sources)| {
+                source.entries.iter().map(move |entry| {
+                    let (address, length) = pair(entry.prefix);
+                    Prefix { address, length, sources }
+                })
+            })
+            .collect();
+        let guards = config
+            .guards
+            .iter()
+            .flat_map(|guard| {
+                guard.protocols.iter().flat_map(move |protocol| {
+                    guard.ports.iter().map(move |port| compile::Guard {
+                        protocol: (*protocol).into(),
+                        port: *port,
+                        sources: guard.mask(),
+                    })
+                })
+            })
+            .collect();
+        Policy { enforce: config.mode == Mode::Enforce, destinations, prefixes, guards }
+    }
+}
+
+impl Listed {
+    /// Prefixes of IPv4 and of IPv6.
+    #[must_use]
+    pub fn count(&self) -> (usize, usize) {
+        let v4 = self.entries.iter().filter(|entry| entry.prefix.addr().is_ipv4()).count();
+        (v4, self.entries.len().saturating_sub(v4))
+    }
+}
+
+fn pair(prefix: IpNet) -> (IpAddr, u8) {
+    (prefix.network(), prefix.prefix_len())
+}
+
+fn hash(sources: &[Listed]) -> String {
+    let mut sorted: Vec<_> = sources.iter().collect();
+    sorted.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut context = digest::Context::new(&digest::SHA256);
+    for source in sorted {
+        context.update(format!("[{}]\n", source.name).as_bytes());
+        for entry in &source.entries {
+            context.update(format!("{}\n", entry.prefix).as_bytes());
+        }
+    }
+    hexadecimal(context.finish().as_ref())
+}
+
+/// Bytes as lower-case hexadecimal digits.
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use exogate_ebpf::compile::Protocol;
+
+    use super::*;
+    use crate::allowlist::held;
+
+    fn embedded() -> (Config, AllowList) {
+        let config = Config::default();
+        let held = held::embedded(Instance::Worldwide);
+        let list = AllowList::build(&config.sources, &[(Instance::Worldwide, held)].into());
+        (config, list)
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_embedded_list_has_the_prefixes_of_the_capture() {
+        let (_, list) = embedded();
+        assert_eq!(list.sources()[0].count(), (16, 18), "Exchange, TCP port 443");
+        assert_eq!(list.sources()[1].count(), (94, 12), "Graph: 90 addresses and 16 ranges");
+        assert_eq!(list.empty_sources().count(), 0);
+        assert_eq!(list.feeds()[0].version, None);
+    }
+
+    #[test]
+    fn a_verdict_is_explained_by_source_and_origin() {
+        let (_, list) = embedded();
+        // The one captured push came from here.
+        let found = list.lookup(address("2603:1026:c02:3097::5"));
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].source, "exchange-online");
+        assert!(found[0].entry.origin.to_string().starts_with("endpoint set 1 (Exchange: outlook"));
+
+        let found = list.lookup(address("20.9.37.73"));
+        assert_eq!(found[0].source, "graph-notifications");
+        assert!(found[0].entry.origin.to_string().ends_with("2025-01-08"));
+
+        assert_eq!(list.lookup(address("::ffff:40.96.1.1")).len(), 1);
+        assert!(list.lookup(address("192.0.2.1")).is_empty());
+    }
+
+    #[test]
+    fn the_hash_names_what_passes_and_nothing_else() {
+        let (config, list) = embedded();
+        assert_eq!(list.hash().len(), 64);
+        let mut held = held::embedded(Instance::Worldwide);
+        held.version = "2026052900".parse().ok();
+        let mut sources = config.sources.clone();
+        sources.reverse();
+        let same = AllowList::build(&sources, &[(Instance::Worldwide, held.clone())].into());
+        assert_eq!(same.hash(), list.hash());
+
+        held.sets[0].ips.pop();
+        let other = AllowList::build(&sources, &[(Instance::Worldwide, held)].into());
+        assert_ne!(other.hash(), list.hash());
+    }
+
+    #[test]
+    fn the_policy_has_a_bit_for_each_source_and_a_guard_for_each_port() {
+        let (mut config, list) = embedded();
+        config.gate.destinations = Some(Destinations::Local);
+        let policy = list.policy(&config, &[address("198.51.100.1")]);
+        assert!(!policy.enforce);
+        assert_eq!(policy.destinations, Some(vec![(address("198.51.100.1"), 32)]));
+        assert_eq!(policy.prefixes.iter().filter(|prefix| prefix.sources == 0b01).count(), 34);
+        assert_eq!(policy.prefixes.iter().filter(|prefix| prefix.sources == 0b10).count(), 106);
+        let guard = |protocol| compile::Guard { protocol, port: 443, sources: 0b11 };
+        assert_eq!(policy.guards, [guard(Protocol::Tcp), guard(Protocol::Udp)]);
+        assert!(compile::compile(&policy).is_ok());
+    }
+}

@@ -1,0 +1,21 @@
+//! Putting a list in force.
+
+use std::{fmt, sync::Arc};
+
+use super::AllowList;
+use crate::config::Config;
+
+/// Who puts a list in force: the gate, in production.
+pub trait Publish {
+    /// Why it could not.
+    type Error: fmt::Display;
+
+    /// Puts the list in force, with the guards and the mode of the configuration
+    /// that it was made from. It blocks for milliseconds.
+    ///
+    /// # Errors
+    ///
+    /// If the list could not be put in force. The one before still is, then, and
+    /// nothing of the new one is remembered: the next poll brings it again.
+    fn publish(&mut self, list: &Arc<AllowList>, config: &Arc<Config>) -> Result<(), Self::Error>;
+}

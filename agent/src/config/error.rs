@@ -1,0 +1,60 @@
+//! What is wrong with a configuration, and where.
+
+use std::{
+    io,
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("the configuration {} cannot be read: {source}", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file says something that is not allowed.
+    #[error("{}:{line}: {message}\n  {text}", .path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The line itself, which names the key.
+        text: String,
+        /// What is wrong and what is allowed.
+        message: String,
+    },
+}
+
+/// A fault at a place in the text.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub(super) at: Range<usize>,
+    pub(super) message: String,
+}
+
+impl Fault {
+    pub(super) fn new(at: Range<usize>, message: impl Into<String>) -> Self {
+        Self { at, message: message.into() }
+    }
+
+    pub(super) fn of(error: &toml::de::Error) -> Self {
+        Self::new(error.span().unwrap_or(0..0), error.message())
+    }
+
+    pub(super) fn within(self, path: &Path, text: &str) -> Error {
+        let before = text.as_bytes().get(..self.at.start).unwrap_or_default();
+        let index = before.iter().filter(|byte| **byte == b'\n').count();
+        Error::Invalid {
+            path: path.to_owned(),
+            line: index.saturating_add(1),
+            text: text.lines().nth(index).unwrap_or_default().trim().to_owned(),
+            message: self.message,
+        }
+    }
+}

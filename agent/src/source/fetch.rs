@@ -1,0 +1,322 @@
+//! The one HTTP client of the product.
+//!
+//! It reads a bounded body over verified TLS, within a time limit for the whole
+//! request, and answers with a typed [`Error`] for everything else. It does not
+//! follow redirects: a list that decides who may pass comes from the configured
+//! host or not at all.
+//!
+//! A [`Client`] reads its trusted certificates when it is made, so one that is
+//! made for every poll takes up a renewed certificate file by itself.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
+use hyper::{
+    Method, Request, Response, StatusCode, Uri,
+    body::{Bytes, Incoming},
+    header::{ACCEPT, LOCATION, RETRY_AFTER, USER_AGENT},
+};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::{
+        legacy::{
+            self,
+            connect::{HttpConnector, proxy::Tunnel},
+        },
+        proxy::matcher::Matcher,
+    },
+    rt::TokioExecutor,
+};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
+use serde::Deserialize;
+
+/// How to reach a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// PEM file with the only certificates to trust, instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// HTTP proxy that is asked to CONNECT.
+    pub proxy: Option<Proxy>,
+    /// For a whole request, with its body.
+    pub timeout: Duration,
+}
+
+/// The address of an HTTP proxy, `http://[user:password@]host:port`. Its
+/// credentials show in no log.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Proxy(Uri);
+
+impl TryFrom<String> for Proxy {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.parse::<Uri>() {
+            Ok(uri) if uri.scheme_str() == Some("http") && uri.host().is_some() => Ok(Self(uri)),
+            _ => Err("a proxy is http://host:port or http://user:password@host:port".to_owned()),
+        }
+    }
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}:{}", self.0.host().unwrap_or(""), self.0.port_u16().unwrap_or(80))
+    }
+}
+
+/// Why a body could not be had.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// The client cannot be made.
+    #[error("{0}")]
+    Setup(String),
+    /// The name, the connection, TLS or the proxy failed, or the connection
+    /// broke.
+    #[error("GET {url} failed: {problem}")]
+    Transport {
+        /// What was asked for.
+        url: String,
+        /// The chain of causes.
+        problem: String,
+    },
+    /// No whole answer in time.
+    #[error("GET {url}: no whole answer within {} s", .after.as_secs_f32())]
+    Timeout {
+        /// What was asked for.
+        url: String,
+        /// The limit.
+        after: Duration,
+    },
+    /// A redirect, which is not followed.
+    #[error(
+        "GET {url} answered {status}, a redirect to {location}, which is not followed; if the \
+         service has moved, configure its new address"
+    )]
+    Redirect {
+        /// What was asked for.
+        url: String,
+        /// The status.
+        status: StatusCode,
+        /// Where to.
+        location: String,
+    },
+    /// Another status than 200.
+    #[error("GET {url} answered {status}")]
+    Status {
+        /// What was asked for.
+        url: String,
+        /// The status.
+        status: StatusCode,
+        /// `Retry-After`, where it is a number of seconds.
+        retry_after: Option<Duration>,
+    },
+    /// A body beyond the limit.
+    #[error("GET {url}: the body is larger than {limit} bytes")]
+    TooLarge {
+        /// What was asked for.
+        url: String,
+        /// The limit.
+        limit: usize,
+    },
+}
+
+impl Error {
+    /// The reason as a metric label.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Setup(_) => "setup",
+            Self::Transport { .. } => "transport",
+            Self::Timeout { .. } => "timeout",
+            Self::Redirect { .. } => "redirect",
+            Self::Status { status, .. } if *status == StatusCode::TOO_MANY_REQUESTS => "throttled",
+            Self::Status { status, .. } if status.is_server_error() => "server_error",
+            Self::Status { .. } => "status",
+            Self::TooLarge { .. } => "too_large",
+        }
+    }
+
+    /// How long the server asked to be left alone: `None` unless it throttles,
+    /// then at least an hour, as the service's documentation says.
+    #[must_use]
+    pub fn throttled(&self) -> Option<Duration> {
+        const AN_HOUR: Duration = Duration::from_secs(3600);
+        const A_DAY: Duration = Duration::from_secs(86_400);
+        match self {
+            Self::Status { status: StatusCode::TOO_MANY_REQUESTS, retry_after, .. } => {
+                Some(retry_after.unwrap_or(AN_HOUR).clamp(AN_HOUR, A_DAY))
+            }
+            _ => None,
+        }
+    }
+}
+
+type Legacy<C> = legacy::Client<HttpsConnector<C>, Empty<Bytes>>;
+
+enum Inner {
+    Direct(Legacy<HttpConnector>),
+    Proxied(Legacy<Tunnel<HttpConnector>>),
+}
+
+/// An HTTPS client.
+pub struct Client {
+    inner: Inner,
+    timeout: Duration,
+}
+
+impl Client {
+    /// Makes a client and reads the trusted certificates.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Setup`].
+    pub fn new(options: &Options) -> Result<Self, Error> {
+        let roots = match &options.ca_file {
+            Some(path) => roots_of_file(path)?,
+            None => roots_of_system()?,
+        };
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| Error::Setup(format!("TLS cannot be set up: {error}")))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http1();
+
+        let mut http = HttpConnector::new();
+        http.enforce_http(false);
+        http.set_connect_timeout(Some(options.timeout));
+        let mut builder = legacy::Client::builder(TokioExecutor::new());
+        builder.pool_max_idle_per_host(0);
+        let inner = match &options.proxy {
+            None => Inner::Direct(builder.build(https.wrap_connector(http))),
+            Some(proxy) => Inner::Proxied(builder.build(https.wrap_connector(tunnel(proxy, http)))),
+        };
+        Ok(Self { inner, timeout: options.timeout })
+    }
+
+    /// Gets a body of at most `limit` bytes.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    pub async fn get(&self, url: &Uri, limit: usize) -> Result<Bytes, Error> {
+        match tokio::time::timeout(self.timeout, self.exchange(url, limit)).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::Timeout { url: url.to_string(), after: self.timeout }),
+        }
+    }
+
+    async fn exchange(&self, url: &Uri, limit: usize) -> Result<Bytes, Error> {
+        let transport = |error: &dyn std::error::Error| Error::Transport {
+            url: url.to_string(),
+            problem: chain(error),
+        };
+        let request = Request::builder()
+            .method(Method::GET)
+            .uri(url)
+            .header(USER_AGENT, concat!("exogate/", env!("CARGO_PKG_VERSION")))
+            .header(ACCEPT, "application/json")
+            .body(Empty::new())
+            .map_err(|error| transport(&error))?;
+        let response = match &self.inner {
+            Inner::Direct(client) => client.request(request).await,
+            Inner::Proxied(client) => client.request(request).await,
+        }
+        .map_err(|error| transport(&error))?;
+
+        if response.status() != StatusCode::OK {
+            return Err(refused(url, &response));
+        }
+        match Limited::new(response.into_body(), limit).collect().await {
+            Ok(body) => Ok(body.to_bytes()),
+            Err(error) if error.is::<LengthLimitError>() => {
+                Err(Error::TooLarge { url: url.to_string(), limit })
+            }
+            Err(error) => Err(transport(error.as_ref())),
+        }
+    }
+}
+
+fn refused(url: &Uri, response: &Response<Incoming>) -> Error {
+    let url = url.to_string();
+    let status = response.status();
+    let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+    if status.is_redirection() {
+        let location = header(LOCATION).unwrap_or("nowhere").to_owned();
+        return Error::Redirect { url, status, location };
+    }
+    let retry_after =
+        header(RETRY_AFTER).and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
+    Error::Status { url, status, retry_after }
+}
+
+/// The matcher splits the credentials off the address of the proxy.
+fn tunnel(Proxy(proxy): &Proxy, http: HttpConnector) -> Tunnel<HttpConnector> {
+    let intercept = Matcher::builder()
+        .all(proxy.to_string())
+        .build()
+        .intercept(&Uri::from_static("https://destination.invalid"));
+    match intercept {
+        Some(intercept) => {
+            let tunnel = Tunnel::new(intercept.uri().clone(), http);
+            match intercept.basic_auth() {
+                Some(credentials) => tunnel.with_auth(credentials.clone()),
+                None => tunnel,
+            }
+        }
+        None => Tunnel::new(proxy.clone(), http),
+    }
+}
+
+fn roots_of_file(path: &Path) -> Result<RootCertStore, Error> {
+    let setup = |problem: String| {
+        Error::Setup(format!("no trusted certificates from {}: {problem}", path.display()))
+    };
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(path).map_err(|e| setup(e.to_string()))? {
+        let certificate = certificate.map_err(|error| setup(error.to_string()))?;
+        roots.add(certificate).map_err(|error| setup(error.to_string()))?;
+    }
+    if roots.is_empty() {
+        return Err(setup("the file holds no PEM certificate".to_owned()));
+    }
+    Ok(roots)
+}
+
+fn roots_of_system() -> Result<RootCertStore, Error> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    let (added, _) = roots.add_parsable_certificates(found.certs);
+    if added == 0 {
+        let problems: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
+        return Err(Error::Setup(format!(
+            "the system has no trusted certificates; install ca-certificates or set ca_file {}",
+            problems.join("; ")
+        )));
+    }
+    Ok(roots)
+}
+
+/// An error with its causes, because "client error (Connect)" helps nobody.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        next = cause.source();
+    }
+    text
+}
