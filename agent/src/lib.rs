@@ -1,5 +1,39 @@
-//! placeholder
+//! exogate stands on a Linux edge host in front of a server that Microsoft's
+//! cloud must be able to reach, and nobody else.
+//!
+//! # The map
+//!
+//! An XDP program on the edge NIC judges every packet to the guarded ports. It is
+//! the `exogate-ebpf` package, whose library this program shares. Around it:
+//!
+//! - [`source`] reads what others publish about addresses: Microsoft's endpoint
+//!   web service, its list of Graph senders, fixed prefixes.
+//! - [`allowlist`] decides which of it is believed, and remembers it: collect,
+//!   vet, plan, publish, persist.
+//! - [`gate`] has the program in the kernel and fills its tables. Only it and the
+//!   `ebpf` package hold unsafe code.
+//! - [`admin`] answers people, Prometheus and the command line.
+//! - [`config`] turns a TOML file into checked types; [`telemetry`] logs and
+//!   counts.
+//! - [`daemon`] starts, keeps and stops all of them; [`cli`] is one file per
+//!   command.
+//!
+//! # The arrows
+//!
+//! `cli -> daemon -> (allowlist, gate, admin) -> source -> exogate-ebpf`. `gate`
+//! knows nothing of Microsoft and `source` nothing of BPF.
+//!
+//! # The rule
+//!
+//! A bad day elsewhere is never made worse here. Whatever cannot be fetched,
+//! parsed or believed leaves the list in force as it is; whatever ends this
+//! process leaves the filter in force as it is.
+
+pub mod admin;
 pub mod allowlist;
+pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod gate;
 pub mod source;
+pub mod telemetry;

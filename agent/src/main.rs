@@ -1,2 +1,7 @@
-//! placeholder
-fn main() {}
+//! The `exogate` program: arguments to exit status, nothing else.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    exogate::cli::run(std::env::args_os())
+}

@@ -24,7 +24,7 @@ use toml::Spanned;
 
 pub use self::{
     error::Error,
-    section::{Admin, Attach, Feed, Gate, Log, LogFormat, LogLevel, Mode, OnStop, Protocol},
+    section::{Admin, Feed, Gate, Log, LogLevel, Mode, OnStop, Protocol},
     source::Source,
     value::Destinations,
 };

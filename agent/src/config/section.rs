@@ -13,7 +13,11 @@ use exogate_ebpf::compile;
 use serde::Deserialize;
 
 use super::value::{self, Destinations};
-use crate::source::{fetch, microsoft365};
+use crate::{
+    gate::Attach,
+    source::{fetch, microsoft365},
+    telemetry::LogFormat,
+};
 
 /// What happens to refused packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -26,17 +30,15 @@ pub enum Mode {
     Enforce,
 }
 
-/// How the filter is attached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Attach {
-    /// In the driver, or generic where the driver cannot.
-    #[default]
-    Auto,
-    /// In the driver or not at all.
-    Native,
-    /// Generic.
-    Generic,
+impl Mode {
+    /// The name in configuration, metrics, CLI and documentation.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Monitor => "monitor",
+            Self::Enforce => "enforce",
+        }
+    }
 }
 
 /// What becomes of the filter when the agent stops.
@@ -58,6 +60,17 @@ pub enum Protocol {
     Tcp,
     /// UDP, for QUIC.
     Udp,
+}
+
+impl Protocol {
+    /// The name in configuration, metrics, CLI and documentation.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
 }
 
 impl From<Protocol> for compile::Protocol {
@@ -210,17 +223,6 @@ pub struct Log {
     pub format: LogFormat,
     /// `error`, `warn`, `info`, `debug` or `trace`.
     pub level: LogLevel,
-}
-
-/// The form of a log line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// For people.
-    #[default]
-    Text,
-    /// For programs.
-    Json,
 }
 
 /// The least severe level that is logged.

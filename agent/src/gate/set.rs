@@ -37,6 +37,19 @@ impl Gates {
         self.lock().iter().map(look).collect()
     }
 
+    /// Ends the gate on an interface that is gone, with what is left of its pins.
+    pub fn forget(&self, index: u32) {
+        let mut gates = self.lock();
+        let Some(position) = gates.iter().position(|gate| gate.interface().index == index) else {
+            return;
+        };
+        let gate = gates.swap_remove(position);
+        drop(gates);
+        if let Err(error) = gate.detach() {
+            tracing::warn!(index, %error, "cannot remove the pins of an interface that is gone");
+        }
+    }
+
     /// Takes the gates out, to end them.
     #[must_use]
     pub fn take(&self) -> Vec<Gate> {

@@ -1,0 +1,19 @@
+//! What people, Prometheus and the command line ask of a running agent.
+//!
+//! Two listeners share one server. The TCP address has no access control, so it
+//! answers only what anybody on the host may know: `/metrics`, `/healthz` and
+//! `/readyz`. The control socket, which only root may open, also answers
+//! `/v1/status` and `/v1/check`, as JSON with the stable field names of [`api`].
+//!
+//! Nothing here can hold up the filter: requests are short, limited in number
+//! and in time, and a fault of the server is logged, not fatal.
+
+pub mod api;
+pub mod client;
+mod health;
+mod server;
+
+pub use self::{
+    health::{Health, Part},
+    server::{BindError, Control, Server},
+};

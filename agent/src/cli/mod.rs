@@ -1,0 +1,167 @@
+//! The command line: one file per command.
+
+mod check;
+mod config;
+mod detach;
+mod run;
+mod status;
+
+use std::{ffi::OsString, net::IpAddr, path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand, error::ErrorKind};
+
+use crate::config::{Config, Error as ConfigError, Mode};
+
+/// Exit status of wrong usage or configuration (EX_USAGE of sysexits.h).
+const USAGE: u8 = 64;
+/// Exit status of `status` where no agent runs, as systemd and LSB have it.
+const NOT_RUNNING: u8 = 3;
+
+/// Drops inbound traffic to guarded ports that does not come from Exchange
+/// Online, Microsoft Graph or the other sources that you name.
+#[derive(Debug, Parser)]
+#[command(name = "exogate", version, max_term_width = 100)]
+pub struct Arguments {
+    /// Configuration file [default: /etc/exogate/exogate.toml if there is one]
+    #[arg(long, short, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Filter, until a signal says stop; the filter stays in force after that
+    ///
+    /// SIGHUP reads the configuration again. SIGTERM and SIGINT stop the agent; the filter stays
+    /// attached unless gate.on_stop is "detach". At native attachment some drivers take the link
+    /// down for a moment.
+    Run(run::Arguments),
+    /// Say whether packets from an address would pass, and why
+    ///
+    /// Asks the running agent; without one, answers from the list that is stored.
+    Check {
+        /// The source address
+        address: IpAddr,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what the agent does: mode, interfaces, packets, list, feeds, blocked sources
+    ///
+    /// Exit status 3 if no agent runs.
+    Status {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Work with the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Remove the filter from all interfaces
+    ///
+    /// Stop the agent first. Without this program: rm -r /sys/fs/bpf/exogate
+    Detach,
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Say whether a configuration is valid, and what it amounts to
+    Check,
+}
+
+/// Runs the command line and returns its exit status.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Nothing can be done about a closed standard output.
+            let _ = error.print();
+            return match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+                _ => ExitCode::from(USAGE),
+            };
+        }
+    };
+    let runtime =
+        match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                eprintln!("exogate: starting the runtime failed: {error}");
+                return ExitCode::FAILURE;
+            }
+        };
+    let result = runtime.block_on(dispatch(arguments));
+    // Nobody waits for a task that hangs.
+    runtime.shutdown_background();
+    match result {
+        Ok(code) => code,
+        Err(Failure { message, code }) => {
+            eprintln!("exogate: {message}");
+            code
+        }
+    }
+}
+
+async fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
+    let file = File(arguments.config);
+    match arguments.command {
+        Command::Run(arguments) => run::run(file, arguments).await,
+        Command::Check { address, json } => check::run(&file, address, json).await,
+        Command::Status { json } => status::run(&file, json).await,
+        Command::Config(ConfigCommand::Check) => config::check(&file),
+        Command::Detach => detach::run(&file),
+    }
+}
+
+/// A command that failed.
+struct Failure {
+    message: String,
+    code: ExitCode,
+}
+
+impl Failure {
+    fn new(error: impl std::fmt::Display) -> Self {
+        Self { message: error.to_string(), code: ExitCode::FAILURE }
+    }
+
+    fn usage(error: impl std::fmt::Display) -> Self {
+        Self { message: error.to_string(), code: ExitCode::from(USAGE) }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::usage(error)
+    }
+}
+
+/// Where the configuration is read from.
+#[derive(Clone, Debug)]
+struct File(Option<PathBuf>);
+
+impl File {
+    /// Used if it exists and none is named.
+    const DEFAULT: &str = "/etc/exogate/exogate.toml";
+
+    /// The file that is read, if any.
+    fn path(&self) -> Option<PathBuf> {
+        let Self(named) = self;
+        named.clone().or_else(|| {
+            let default = PathBuf::from(Self::DEFAULT);
+            default.exists().then_some(default)
+        })
+    }
+
+    fn load(&self) -> Result<Config, ConfigError> {
+        self.path().map_or_else(|| Ok(Config::default()), |path| Config::load(&path))
+    }
+}
+
+/// Reads `monitor` or `enforce`.
+fn parse_mode(text: &str) -> Result<Mode, String> {
+    [Mode::Monitor, Mode::Enforce]
+        .into_iter()
+        .find(|mode| mode.name() == text)
+        .ok_or_else(|| "must be monitor or enforce".to_owned())
+}

@@ -1,0 +1,239 @@
+//! The main loop of a started agent.
+
+use std::{sync::Arc, time::Duration};
+
+use prometheus::Registry;
+use tokio::{
+    select,
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
+    time::{MissedTickBehavior, interval},
+};
+
+use crate::{
+    admin::{Health, Part, Server},
+    allowlist::{self, Command, Keeper},
+    config::{Config, Destinations, OnStop},
+    daemon::{
+        Error, Load, Shared, announce, attend_gate, check, epoch,
+        explain::Explainer,
+        follow::{self, Changes, Order, Signals},
+        open_gate,
+        publish::{GatePublisher, table},
+    },
+    gate,
+};
+
+/// A started agent.
+pub(super) struct Agent {
+    shared: Shared,
+    health: Health,
+    /// One for each configured interface, in order.
+    parts: Vec<Part>,
+    commands: mpsc::Sender<Command>,
+    keeper: JoinHandle<()>,
+    stop_keeper: oneshot::Sender<()>,
+    server: JoinHandle<()>,
+    list: watch::Receiver<allowlist::Status>,
+    load: Load,
+}
+
+impl Agent {
+    pub(super) fn start(
+        shared: Shared,
+        keeper: Keeper,
+        server: Server,
+        registry: Registry,
+        health: Health,
+        parts: Vec<Part>,
+        load: Load,
+    ) -> Self {
+        let list = keeper.status();
+        let explainer = Explainer::new(shared.clone(), list.clone(), health.clone());
+        let server = tokio::spawn(server.serve(registry, health.clone(), Arc::new(explainer)));
+        let (commands, orders) = mpsc::channel(8);
+        let (stop_keeper, stopped) = oneshot::channel();
+        let publisher = GatePublisher::new(shared.clone());
+        let keeper = tokio::spawn(keeper.run(publisher, orders, async {
+            // A dropped sender means the same.
+            let _ = stopped.await;
+        }));
+        Self { shared, health, parts, commands, keeper, stop_keeper, server, list, load }
+    }
+
+    /// The main loop.
+    pub(super) async fn attend(mut self, signals: &mut Signals, mut changes: Changes) {
+        let mut second = interval(Duration::from_secs(1));
+        second.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            select! {
+                _ = second.tick() => {
+                    self.health.beat();
+                    self.shared.gates.tick(epoch());
+                }
+                () = changes.next() => self.follow_changes().await,
+                order = signals.next() => match order {
+                    Order::Reload => self.reload().await,
+                    Order::Stop(signal) => {
+                        tracing::info!(signal, "stopping");
+                        break;
+                    }
+                },
+                _ = &mut self.keeper => {
+                    tracing::error!("the allow-list's task ended; stopping, the filter stays in force");
+                    break;
+                }
+            }
+        }
+        self.stop().await;
+    }
+
+    /// Interfaces or addresses have changed.
+    async fn follow_changes(&mut self) {
+        let config = self.shared.config();
+        let local = follow::local_addresses();
+        if local != self.shared.local() {
+            self.shared.set_local(local);
+            if matches!(config.gate.destinations, Some(Destinations::Local)) {
+                self.put_in_force(Arc::clone(&config)).await;
+            }
+        }
+        for (name, part) in config.interfaces.iter().zip(&self.parts) {
+            if let Err(error) = self.follow_interface(name, part, &config).await {
+                part.set(false);
+                tracing::error!(interface = name, %error, "the filter is not in force");
+            }
+        }
+    }
+
+    /// Puts the filter on an interface that came back.
+    async fn follow_interface(
+        &self,
+        name: &str,
+        part: &Part,
+        config: &Config,
+    ) -> Result<(), Error> {
+        let index = match gate::interface::find(name).await {
+            Ok(interface) => Some(interface.index),
+            Err(gate::Error::UnknownInterface { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let held =
+            self.shared.gates.map(|gate| (gate.interface().name.clone(), gate.interface().index));
+        let held = held.into_iter().find(|(held, _)| held == name).map(|(_, index)| index);
+        if held == index {
+            return Ok(());
+        }
+        if let (Some(old), None) = (held, index)
+            && gate::interface::find_index(old).await?.is_some()
+        {
+            // Only its name has changed, and the filter goes with it.
+            tracing::warn!(
+                interface = name,
+                index = old,
+                "the interface was renamed; it stays filtered"
+            );
+            return Ok(());
+        }
+        if let Some(old) = held {
+            tracing::warn!(interface = name, "the interface is gone");
+            part.set(false);
+            self.shared.gates.forget(old);
+        }
+        if index.is_some() {
+            let list = Arc::clone(&self.list.borrow().list);
+            let table = table(&list, config, &self.shared.local())?;
+            attend_gate(&self.shared, open_gate(name, config, &table).await?);
+            part.set(true);
+        }
+        Ok(())
+    }
+
+    /// Reads the configuration again.
+    async fn reload(&mut self) {
+        let config = match (self.load)().map_err(Error::from).and_then(|config| {
+            check(&config)?;
+            Ok(config)
+        }) {
+            Ok(config) => config,
+            Err(error) => {
+                tracing::error!(%error, "reload refused, going on as before");
+                return;
+            }
+        };
+        let old = self.shared.config();
+        let mut restart = Vec::new();
+        if config.interfaces != old.interfaces {
+            restart.push("interfaces");
+        }
+        if config.admin != old.admin {
+            restart.push("admin");
+        }
+        if config.log != old.log {
+            restart.push("log");
+        }
+        if config.state_directory != old.state_directory {
+            restart.push("state_directory");
+        }
+        if (config.gate.attach, config.gate.capacity, &config.gate.pin_directory)
+            != (old.gate.attach, old.gate.capacity, &old.gate.pin_directory)
+        {
+            restart.push("gate.attach, gate.capacity or gate.pin_directory");
+        }
+        if !restart.is_empty() {
+            tracing::warn!(changed = restart.join(", "), "takes effect at the next restart only");
+        }
+        let config = Config {
+            interfaces: old.interfaces.clone(),
+            admin: old.admin.clone(),
+            log: old.log.clone(),
+            state_directory: old.state_directory.clone(),
+            ..config
+        };
+        if self.put_in_force(Arc::new(config)).await {
+            announce(&self.shared.config(), &self.shared);
+        }
+    }
+
+    /// Has the keeper publish with a configuration, and keeps it if that worked.
+    async fn put_in_force(&self, config: Arc<Config>) -> bool {
+        let (done, outcome) = oneshot::channel();
+        let command = Command::Reload { config: Arc::clone(&config), done };
+        let result = match self.commands.send(command).await {
+            Ok(()) => outcome.await.unwrap_or_else(|_| Err("the keeper is gone".to_owned())),
+            Err(_) => Err("the keeper is gone".to_owned()),
+        };
+        match result {
+            Ok(()) => {
+                self.shared.set_config(config);
+                tracing::info!("configuration in force");
+                true
+            }
+            Err(error) => {
+                tracing::error!(error, "reload failed, going on as before");
+                false
+            }
+        }
+    }
+
+    async fn stop(self) {
+        // The keeper finishes what it is doing: a publish and its persisting.
+        let _ = self.stop_keeper.send(());
+        if !self.keeper.is_finished() {
+            let _ = self.keeper.await;
+        }
+        self.server.abort();
+        let _ = self.server.await;
+        let on_stop = self.shared.config().gate.on_stop;
+        for gate in self.shared.gates.take() {
+            let interface = gate.interface().name.clone();
+            match on_stop {
+                OnStop::Keep => tracing::info!(interface, "the filter stays in force"),
+                OnStop::Detach => match gate.detach() {
+                    Ok(()) => tracing::info!(interface, "filter removed"),
+                    Err(error) => tracing::error!(interface, %error, "cannot remove the filter"),
+                },
+            }
+        }
+    }
+}

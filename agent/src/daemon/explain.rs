@@ -1,0 +1,213 @@
+//! Answers about the state of the agent and about verdicts.
+
+use std::net::IpAddr;
+
+use exogate_ebpf::verdict::{Action, Reason};
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use crate::{
+    admin::{
+        Control, Health,
+        api::{
+            Blocked, Check, CheckedFeed, Feed, Interface, List, Match, Packets, Problem, Source,
+            Status, Verdict,
+        },
+    },
+    allowlist::{self, AllowList, FeedStatus},
+    config::{Config, Mode},
+    daemon::Shared,
+    gate::BlockedSource,
+};
+
+/// How many blocked sources `status` shows of each interface.
+const SHOWN: usize = 10;
+
+/// What would become of packets from an address, by a list and a configuration.
+#[must_use]
+pub fn explain(list: &AllowList, config: &Config, address: IpAddr) -> Check {
+    let address = address.to_canonical();
+    let found = list.lookup(address);
+    let names: Vec<&str> = config.sources.iter().map(|source| source.name.as_str()).collect();
+    let mut verdicts = Vec::new();
+    for guard in &config.guards {
+        let accepts: Vec<String> = guard
+            .sources
+            .iter()
+            .filter_map(|&place| names.get(place).map(|&name| name.to_owned()))
+            .collect();
+        let allowed = found.iter().any(|found| accepts.iter().any(|name| name == found.source));
+        let (action, reason) = match (allowed, config.mode) {
+            (true, _) => (Action::Pass, Reason::Allowed),
+            (false, Mode::Enforce) => (Action::Drop, Reason::Unlisted),
+            (false, Mode::Monitor) => (Action::WouldDrop, Reason::Unlisted),
+        };
+        for protocol in &guard.protocols {
+            for &port in &guard.ports {
+                verdicts.push(Verdict {
+                    protocol: protocol.name().to_owned(),
+                    port,
+                    action: action.name().to_owned(),
+                    reason: reason.name().to_owned(),
+                    accepts: accepts.clone(),
+                });
+            }
+        }
+    }
+    Check {
+        address,
+        answered_by: "offline".to_owned(),
+        mode: config.mode.name().to_owned(),
+        verdicts,
+        matches: found
+            .iter()
+            .map(|found| Match {
+                source: found.source.to_owned(),
+                prefix: found.entry.prefix,
+                origin: found.entry.origin.to_string(),
+            })
+            .collect(),
+        feeds: list
+            .feeds()
+            .iter()
+            .map(|feed| CheckedFeed {
+                instance: feed.instance.to_string(),
+                version: feed.version.map(|version| version.to_string()),
+                provenance: feed.provenance.name().to_owned(),
+                since: text(feed.provenance.time()),
+            })
+            .collect(),
+        list: list.hash().to_owned(),
+        blocked: None,
+    }
+}
+
+/// Answers for a running agent.
+pub(super) struct Explainer {
+    shared: Shared,
+    list: watch::Receiver<allowlist::Status>,
+    health: Health,
+}
+
+impl Explainer {
+    pub(super) fn new(
+        shared: Shared,
+        list: watch::Receiver<allowlist::Status>,
+        health: Health,
+    ) -> Self {
+        Self { shared, list, health }
+    }
+
+    fn blocked(&self, most: usize, wanted: impl Fn(&BlockedSource) -> bool) -> Vec<Blocked> {
+        let by_interface = self.shared.gates.map(|gate| {
+            let interface = gate.interface().name.clone();
+            let sources = gate.program().blocked(usize::MAX).unwrap_or_else(|error| {
+                tracing::warn!(interface, %error, "cannot read the blocked sources");
+                Vec::new()
+            });
+            sources
+                .into_iter()
+                .filter(|source| wanted(source))
+                .take(most)
+                .map(|source| Blocked {
+                    interface: interface.clone(),
+                    address: source.address,
+                    packets: source.packets,
+                    last_seen: text(Timestamp::from_second(source.last_seen.into()).ok())
+                        .unwrap_or_default(),
+                    port: source.port,
+                    action: source.action.to_owned(),
+                })
+                .collect::<Vec<_>>()
+        });
+        by_interface.concat()
+    }
+
+    fn interfaces(&self) -> Vec<Interface> {
+        self.shared.gates.map(|gate| {
+            let interface = gate.interface();
+            let counts = gate.program().counts().unwrap_or_else(|error| {
+                tracing::warn!(interface = interface.name, %error, "cannot read the counters");
+                Vec::new()
+            });
+            Interface {
+                name: interface.name.clone(),
+                index: interface.index,
+                attached: gate.mode().name().to_owned(),
+                adopted: gate.adopted(),
+                jumbo_frames: gate.program().takes_jumbo_frames(),
+                program: gate.program().id(),
+                packets: counts
+                    .iter()
+                    .filter(|count| count.packets > 0)
+                    .map(|count| Packets {
+                        action: count.action.name().to_owned(),
+                        reason: count.reason.name().to_owned(),
+                        family: count.family.name().to_owned(),
+                        packets: count.packets,
+                        bytes: count.bytes,
+                    })
+                    .collect(),
+            }
+        })
+    }
+}
+
+impl Control for Explainer {
+    fn status(&self) -> Status {
+        let status = self.list.borrow().clone();
+        let config = self.shared.config();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            started: self.shared.started.to_string(),
+            mode: config.mode.name().to_owned(),
+            waiting_for: self.health.pending(),
+            interfaces: self.interfaces(),
+            list: List {
+                hash: status.list.hash().to_owned(),
+                sources: status
+                    .list
+                    .sources()
+                    .iter()
+                    .map(|source| {
+                        let (ipv4, ipv6) = source.count();
+                        Source { name: source.name.clone(), ipv4, ipv6 }
+                    })
+                    .collect(),
+            },
+            feeds: status.feeds.values().map(feed).collect(),
+            blocked: self.blocked(SHOWN, |_| true),
+        }
+    }
+
+    fn check(&self, address: IpAddr) -> Check {
+        let list = self.list.borrow().list.clone();
+        let mut check = explain(&list, &self.shared.config(), address);
+        "agent".clone_into(&mut check.answered_by);
+        check.blocked = self.blocked(1, |source| source.address == check.address).pop();
+        check
+    }
+}
+
+fn feed(feed: &FeedStatus) -> Feed {
+    Feed {
+        instance: feed.instance.to_string(),
+        provenance: feed.provenance.name().to_owned(),
+        since: text(feed.provenance.time()),
+        version: feed.version.map(|version| version.to_string()),
+        last_success: text(feed.last_success),
+        last_attempt: text(feed.last_attempt),
+        next_attempt: text(feed.next_attempt),
+        problem: feed.problem.as_ref().map(|problem| Problem {
+            at: problem.at.to_string(),
+            reason: problem.reason.to_owned(),
+            message: problem.message.clone(),
+        }),
+        pending_removals: feed.pending_removals.len(),
+    }
+}
+
+fn text(time: Option<Timestamp>) -> Option<String> {
+    time.map(|time| time.to_string())
+}

@@ -1,0 +1,116 @@
+//! What happens around the agent: interfaces, addresses and signals.
+
+use std::{fs, io, net::IpAddr, time::Duration};
+
+use futures_util::{StreamExt as _, future::pending};
+use rtnetlink::MulticastGroup;
+use tokio::{
+    select,
+    signal::unix::{Signal, SignalKind, signal},
+    task::JoinHandle,
+    time::sleep,
+};
+
+use crate::daemon::Error;
+
+/// Changes come in bursts; they are looked at together.
+const BURST: Duration = Duration::from_millis(20);
+
+/// Tells when interfaces or addresses have changed.
+pub(super) struct Changes {
+    connection: JoinHandle<()>,
+    messages: Messages,
+}
+
+type Messages = futures_util::stream::BoxStream<'static, ()>;
+
+impl Changes {
+    /// Subscribes to the kernel's notices.
+    pub(super) fn subscribe() -> io::Result<Self> {
+        let (connection, _, messages) = rtnetlink::new_multicast_connection(&[
+            MulticastGroup::Link,
+            MulticastGroup::Ipv4Ifaddr,
+            MulticastGroup::Ipv6Ifaddr,
+        ])?;
+        Ok(Self { connection: tokio::spawn(connection), messages: messages.map(drop).boxed() })
+    }
+
+    /// Waits for a burst of changes. Safe to cancel: a burst is seen later then.
+    pub(super) async fn next(&mut self) {
+        if self.messages.next().await.is_none() {
+            tracing::warn!("the kernel no longer tells of network changes");
+            pending::<()>().await;
+        }
+        sleep(BURST).await;
+        while futures_util::FutureExt::now_or_never(self.messages.next()).flatten().is_some() {}
+    }
+}
+
+impl Drop for Changes {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+/// The addresses of this host, sorted.
+pub(super) fn local_addresses() -> Vec<IpAddr> {
+    let interfaces = match nix::ifaddrs::getifaddrs() {
+        Ok(interfaces) => interfaces,
+        Err(error) => {
+            tracing::error!(%error, "cannot read the addresses of this host");
+            return Vec::new();
+        }
+    };
+    let mut addresses: Vec<IpAddr> = interfaces
+        .filter_map(|interface| {
+            let address = interface.address?;
+            let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+        })
+        .collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
+}
+
+/// Whether the kernel forwards packets between interfaces.
+pub(super) fn is_forwarding() -> bool {
+    ["/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"]
+        .iter()
+        .any(|path| fs::read_to_string(path).is_ok_and(|text| text.trim() != "0"))
+}
+
+/// What a signal asks for.
+pub(super) enum Order {
+    /// Read the configuration again.
+    Reload,
+    /// End; the name of the signal.
+    Stop(&'static str),
+}
+
+/// The signals that the agent obeys.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    pub(super) fn new() -> Result<Self, Error> {
+        let watch = |kind| signal(kind).map_err(|source| Error::Watch { what: "signals", source });
+        Ok(Self {
+            terminate: watch(SignalKind::terminate())?,
+            interrupt: watch(SignalKind::interrupt())?,
+            hangup: watch(SignalKind::hangup())?,
+        })
+    }
+
+    /// The next order. Safe to cancel.
+    pub(super) async fn next(&mut self) -> Order {
+        select! {
+            _ = self.terminate.recv() => Order::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Order::Stop("SIGINT"),
+            _ = self.hangup.recv() => Order::Reload,
+        }
+    }
+}

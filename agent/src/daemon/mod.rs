@@ -1,0 +1,275 @@
+//! The running agent: starts the parts, keeps them, and stops them in order.
+//!
+//! Start: the configuration is valid before anything is opened; the listeners
+//! are bound before anything is attached; the filter stands, from the last known
+//! good list or the built-in one, before the first poll. A start that fails
+//! leaves no new filter behind.
+//!
+//! Then three things go on side by side: the [`Keeper`] owns the list, the
+//! [`admin`](crate::admin) server answers, and the main loop gives the gates
+//! their clock, follows interfaces and addresses, and obeys signals.
+//!
+//! Stop: the keeper first, so that nothing is published any more, then the
+//! gates, which keep filtering unless `gate.on_stop` is `detach`.
+
+mod agent;
+mod drops;
+mod explain;
+mod follow;
+mod publish;
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use jiff::Timestamp;
+
+pub use self::explain::explain;
+use self::{
+    agent::Agent,
+    follow::{Changes, Signals},
+    publish::table,
+};
+use crate::{
+    admin::{BindError, Health, Part, Server},
+    allowlist::{AllowList, Keeper},
+    config::{self, Config, Mode},
+    gate::{self, Gate, Gates, Options},
+    telemetry,
+};
+
+/// Reads the configuration, at the start and again at every reload.
+pub type Load = Box<dyn Fn() -> Result<Config, config::Error> + Send>;
+
+/// Why the agent did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration cannot be read.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// It can be read, but not run.
+    #[error("{0}")]
+    Usage(String),
+    /// The filter could not be put on an interface.
+    #[error(transparent)]
+    Gate(#[from] gate::Error),
+    /// A table could not be made of the list.
+    #[error(transparent)]
+    Publish(#[from] publish::Error),
+    /// A listener could not be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// A metric could not be registered.
+    #[error("registering metrics failed: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// Signals or network changes could not be watched.
+    #[error("watching {what} failed: {source}")]
+    Watch {
+        /// What was to be watched.
+        what: &'static str,
+        /// What came back.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// Whether the command or its configuration was wrong (exit status 64).
+    #[must_use]
+    pub const fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            Self::Config(_)
+                | Self::Usage(_)
+                | Self::Gate(
+                    gate::Error::UnknownInterface { .. } | gate::Error::UnsupportedInterface { .. }
+                )
+        )
+    }
+}
+
+/// What the parts of the agent share.
+#[derive(Clone)]
+struct Shared {
+    config: Arc<RwLock<Arc<Config>>>,
+    gates: Gates,
+    /// Addresses of this host, for `destinations = "local"`.
+    local: Arc<RwLock<Vec<IpAddr>>>,
+    metrics: gate::Metrics,
+    started: Timestamp,
+}
+
+impl Shared {
+    fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set_config(&self, config: Arc<Config>) {
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+
+    fn local(&self) -> Vec<IpAddr> {
+        self.local.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_local(&self, addresses: Vec<IpAddr>) {
+        *self.local.write().unwrap_or_else(PoisonError::into_inner) = addresses;
+    }
+}
+
+/// Runs the agent until a signal ends it.
+///
+/// # Errors
+///
+/// If it could not start.
+pub async fn run(load: Load) -> Result<(), Error> {
+    let config = Arc::new(load()?);
+    check(&config)?;
+    let mut signals = Signals::new()?;
+    let registry = telemetry::registry()?;
+    let gates = Gates::default();
+    let shared = Shared {
+        metrics: gate::Metrics::register(&registry, &gates)?,
+        config: Arc::new(RwLock::new(Arc::clone(&config))),
+        gates,
+        local: Arc::new(RwLock::new(follow::local_addresses())),
+        started: Timestamp::now(),
+    };
+    let keeper = Keeper::open(Arc::clone(&config), &registry)?;
+    let changes = Changes::subscribe()
+        .map_err(|source| Error::Watch { what: "network interfaces", source })?;
+    let server = Server::bind(config.admin.listen, &config.admin.socket).await?;
+    let health = Health::default();
+    let parts = open_gates(&shared, &config, &keeper.list(), &health).await?;
+    announce(&config, &shared);
+
+    let agent = Agent::start(shared, keeper, server, registry, health, parts, load);
+    agent.attend(&mut signals, changes).await;
+    Ok(())
+}
+
+/// What can be known to be wrong before anything is opened.
+fn check(config: &Config) -> Result<(), Error> {
+    if config.interfaces.is_empty() {
+        return Err(Error::Usage(
+            "no interface to filter on; name one with --interface, or in the configuration: \
+             interfaces = [\"eth0\"]"
+                .to_owned(),
+        ));
+    }
+    if config.mode == Mode::Enforce && config.gate.destinations.is_none() && follow::is_forwarding()
+    {
+        return Err(Error::Usage(
+            "IP forwarding is on, so packets that are only passing through would be dropped too; \
+             say what is guarded: gate.destinations = \"local\" for this host's own addresses, \
+             \"any\" for everything, or a list of prefixes"
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// Opens a gate on every interface, or none.
+async fn open_gates(
+    shared: &Shared,
+    config: &Config,
+    list: &AllowList,
+    health: &Health,
+) -> Result<Vec<Part>, Error> {
+    let parts: Vec<_> =
+        config.interfaces.iter().map(|name| health.expect(format!("interface {name}"))).collect();
+    let table = table(list, config, &shared.local())?;
+    for (name, part) in config.interfaces.iter().zip(&parts) {
+        match open_gate(name, config, &table).await {
+            Ok(gate) => {
+                attend_gate(shared, gate);
+                part.set(true);
+            }
+            Err(error) => {
+                for gate in shared.gates.take().into_iter().filter(|gate| !gate.adopted()) {
+                    if let Err(error) = gate.detach() {
+                        tracing::error!(%error, "cannot undo the attachment");
+                    }
+                }
+                return Err(error.into());
+            }
+        }
+    }
+    Ok(parts)
+}
+
+async fn open_gate(
+    name: &str,
+    config: &Config,
+    table: &[exogate_ebpf::abi::Line],
+) -> Result<Gate, gate::Error> {
+    let options = Options {
+        attach: config.gate.attach,
+        capacity: config.gate.capacity,
+        pin_directory: config.gate.pin_directory.clone(),
+    };
+    let gate = Gate::open(name, &options, table).await?;
+    gate.program().tick(epoch());
+    let interface = gate.interface();
+    tracing::info!(
+        interface = interface.name,
+        mode = %gate.mode(),
+        adopted = gate.adopted(),
+        jumbo_frames = gate.program().takes_jumbo_frames(),
+        program = gate.program().id(),
+        "filter in force"
+    );
+    Ok(gate)
+}
+
+fn attend_gate(shared: &Shared, mut gate: Gate) {
+    let interface = gate.interface().name.clone();
+    match gate.events() {
+        Ok(events) => {
+            let counter = shared.metrics.events.with_label_values(&[&interface]);
+            tokio::spawn(drops::log(events, interface, counter));
+        }
+        Err(error) => tracing::warn!(interface, %error, "dropped packets are not logged"),
+    }
+    shared.gates.add(gate);
+}
+
+/// Says what the filter does, loudly where it does less than one may think.
+fn announce(config: &Config, shared: &Shared) {
+    let guards: Vec<_> = config
+        .guards
+        .iter()
+        .flat_map(|guard| guard.ports.iter().map(ToString::to_string))
+        .collect();
+    match config.mode {
+        Mode::Enforce => {
+            tracing::info!(
+                ports = guards.join(","),
+                "enforcing: packets from unlisted sources are dropped"
+            );
+        }
+        Mode::Monitor => tracing::warn!(
+            ports = guards.join(","),
+            "MONITOR MODE: nothing is dropped; see what would be with `exogate status`, then set mode = \"enforce\""
+        ),
+    }
+    if config.mode == Mode::Monitor && follow::is_forwarding() && config.gate.destinations.is_none()
+    {
+        tracing::warn!(
+            "IP forwarding is on: set gate.destinations before enforcing, or transit traffic to the guarded ports is dropped"
+        );
+    }
+    for (name, mode) in shared.gates.map(|gate| (gate.interface().name.clone(), gate.mode())) {
+        if mode == gate::Mode::Generic {
+            tracing::warn!(
+                interface = name,
+                "attached in generic mode: it filters correctly, but later and slower than in the driver"
+            );
+        }
+    }
+}
+
+/// The time that the kernel program dates its records by.
+fn epoch() -> u32 {
+    u32::try_from(Timestamp::now().as_second()).unwrap_or(0)
+}

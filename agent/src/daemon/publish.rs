@@ -1,0 +1,56 @@
+//! From a list to tables in force.
+
+use std::{net::IpAddr, sync::Arc};
+
+use exogate_ebpf::{abi::Line, compile};
+
+use crate::{
+    allowlist::{AllowList, Publish},
+    config::Config,
+    daemon::Shared,
+    gate,
+};
+
+/// Why a list could not be put in force.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It does not fit the layout of a table.
+    #[error("the list cannot be compiled: {0}")]
+    Compile(#[from] compile::Error),
+    /// The kernel's side failed.
+    #[error(transparent)]
+    Gate(#[from] gate::Error),
+}
+
+/// The table of a list.
+pub(super) fn table(
+    list: &AllowList,
+    config: &Config,
+    local: &[IpAddr],
+) -> Result<Vec<Line>, Error> {
+    Ok(compile::compile(&list.policy(config, local))?)
+}
+
+/// Puts lists in force on all gates of the agent.
+pub(super) struct GatePublisher(Shared);
+
+impl GatePublisher {
+    pub(super) fn new(shared: Shared) -> Self {
+        Self(shared)
+    }
+}
+
+impl Publish for GatePublisher {
+    type Error = Error;
+
+    fn publish(&mut self, list: &Arc<AllowList>, config: &Arc<Config>) -> Result<(), Error> {
+        let Self(shared) = self;
+        let timer = shared.metrics.publish_seconds.start_timer();
+        let result = table(list, config, &shared.local())
+            .and_then(|table| Ok(shared.gates.publish(&table)?));
+        timer.observe_duration();
+        let label = if result.is_ok() { "ok" } else { "failed" };
+        shared.metrics.publishes.with_label_values(&[label]).inc();
+        result
+    }
+}
