@@ -20,7 +20,7 @@ use std::{
 
 use exogate_ebpf::{
     abi::{LINE_WORDS, Line},
-    compile::{Guard, Policy, Prefix, Protocol, compile},
+    compile::{Guard, Policy, Prefix, Protocol, compile, lines_for},
     packet::Address,
     table::{Entry, MAX_SOURCES, Table},
 };
@@ -136,7 +136,7 @@ fn assert_agree(nets: Vec<(IpNet, u32)>, most: usize) {
     for &address in &addresses {
         let expected = reference.sources(address);
         listed += usize::from(expected != 0);
-        let found = table.sources(address.into());
+        let found = table.sources(&address.into());
         assert_eq!(found, expected, "sources of {address} among {} nets", reference.nets.len());
     }
     println!(
@@ -242,7 +242,7 @@ fn a_single_prefix_of_any_length_contains_what_it_should() {
                 let table = Table::at(lines.as_slice(), 0).unwrap();
                 for address in around(net.network()).into_iter().chain(around(net.broadcast())) {
                     let expected = u32::from(net.contains(&address));
-                    assert_eq!(table.sources(address.into()), expected, "{address} in {net}");
+                    assert_eq!(table.sources(&address.into()), expected, "{address} in {net}");
                 }
             }
         }
@@ -300,6 +300,43 @@ fn a_million_prefixes_compile_and_contain_what_they_should() {
     assert_agree(a_million(), 20_000);
 }
 
+/// Lists that need the most lines for their length: every prefix alone, longer
+/// than its block, within and outside global unicast.
+#[test]
+fn the_promised_capacity_suffices_for_any_list() {
+    let single = |high: u64, low: u64, length| Prefix {
+        address: Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low)).into(),
+        length,
+        sources: 1,
+    };
+    for count in [0u32, 1, 2, 3, 31, 32, 33, 1_023, 1_025, 40_000, 131_071, 131_073, 300_000] {
+        let lists: [(&str, Box<dyn Fn(u64) -> Prefix>); 5] = [
+            ("local /128s", Box::new(|n| single(0xfd00 << 48 | n << 4, 5, 128))),
+            ("global /128s", Box::new(|n| single(0x2600 << 48 | n << 24, 5, 128))),
+            ("/128s of one /64", Box::new(|n| single(0x2600 << 48, 2 * n + 1, 128))),
+            ("local /64s", Box::new(|n| single(0xfd00 << 48 | n << 4, 0, 64))),
+            (
+                "IPv4 /32s",
+                Box::new(|n| Prefix {
+                    address: Ipv4Addr::from_bits(2 * n as u32 + 1).into(),
+                    length: 32,
+                    sources: 1,
+                }),
+            ),
+        ];
+        for (what, prefix) in lists {
+            let prefixes = (0..u64::from(count)).map(prefix).collect();
+            let lines = compile(&Policy { prefixes, ..Policy::default() }).unwrap();
+            let promised = lines_for(count);
+            assert!(
+                lines.len() <= promised as usize,
+                "{count} {what} need {} lines, more than the promised {promised}",
+                lines.len()
+            );
+        }
+    }
+}
+
 #[test]
 fn the_order_of_a_policy_does_not_change_its_table() {
     let mut random = Random::new(4);
@@ -328,7 +365,7 @@ fn a_table_reads_the_same_wherever_it_lies() {
     let second = Table::at(elsewhere.as_slice(), base).unwrap();
     for address in reference.addresses(&mut Random::new(5), 5_000) {
         let address = Address::from(address);
-        assert_eq!(first.sources(address), second.sources(address), "{address:?}");
+        assert_eq!(first.sources(&address), second.sources(&address), "{address:?}");
     }
     assert!(Table::at(lines.as_slice(), lines.len() as u32).is_none(), "a table outside the map");
 }
@@ -345,10 +382,10 @@ fn the_destination_bit_and_the_sources_do_not_mix() {
     let mut addresses = sources.addresses(&mut random, usize::MAX);
     addresses.extend(guarded.addresses(&mut random, usize::MAX));
     for address in addresses {
-        let mask = table.sources(address.into());
+        let mask = table.sources(&address.into());
         assert_eq!(mask & !Entry::DESTINATION, sources.sources(address), "sources of {address}");
         let is_guarded = guarded.sources(address) != 0;
-        assert_eq!(table.is_destination(address.into()), is_guarded, "{address} is guarded");
+        assert_eq!(table.is_destination(&address.into()), is_guarded, "{address} is guarded");
     }
 }
 
@@ -369,7 +406,7 @@ fn a_damaged_table_gives_an_answer() {
         damaged.truncate(1 + random.below(damaged.len() * 2));
         let table = Table::at(damaged.as_slice(), 0).unwrap();
         for _ in 0..200 {
-            let _ = table.sources(random.pick(&addresses).into());
+            let _ = table.sources(&random.pick(&addresses).into());
             let _ = table.guard(random.u8(), random.u16());
         }
     }
