@@ -304,26 +304,22 @@ fn a_million_prefixes_compile_and_contain_what_they_should() {
 /// than its block, within and outside global unicast.
 #[test]
 fn the_promised_capacity_suffices_for_any_list() {
-    let single = |high: u64, low: u64, length| Prefix {
-        address: Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low)).into(),
-        length,
-        sources: 1,
-    };
+    fn single(high: u64, low: u64, length: u8) -> Prefix {
+        let bits = u128::from(high) << 64 | u128::from(low);
+        Prefix { address: Ipv6Addr::from_bits(bits).into(), length, sources: 1 }
+    }
+    fn single_v4(bits: u32) -> Prefix {
+        Prefix { address: Ipv4Addr::from_bits(bits).into(), length: 32, sources: 1 }
+    }
+    type List = (&'static str, fn(u64) -> Prefix);
+    let lists: [List; 5] = [
+        ("local /128s", |n| single(0xfd00 << 48 | n << 4, 5, 128)),
+        ("global /128s", |n| single(0x2600 << 48 | n << 24, 5, 128)),
+        ("/128s of one /64", |n| single(0x2600 << 48, 2 * n + 1, 128)),
+        ("local /64s", |n| single(0xfd00 << 48 | n << 4, 0, 64)),
+        ("IPv4 /32s", |n| single_v4(2 * n as u32 + 1)),
+    ];
     for count in [0u32, 1, 2, 3, 31, 32, 33, 1_023, 1_025, 40_000, 131_071, 131_073, 300_000] {
-        let lists: [(&str, Box<dyn Fn(u64) -> Prefix>); 5] = [
-            ("local /128s", Box::new(|n| single(0xfd00 << 48 | n << 4, 5, 128))),
-            ("global /128s", Box::new(|n| single(0x2600 << 48 | n << 24, 5, 128))),
-            ("/128s of one /64", Box::new(|n| single(0x2600 << 48, 2 * n + 1, 128))),
-            ("local /64s", Box::new(|n| single(0xfd00 << 48 | n << 4, 0, 64))),
-            (
-                "IPv4 /32s",
-                Box::new(|n| Prefix {
-                    address: Ipv4Addr::from_bits(2 * n as u32 + 1).into(),
-                    length: 32,
-                    sources: 1,
-                }),
-            ),
-        ];
         for (what, prefix) in lists {
             let prefixes = (0..u64::from(count)).map(prefix).collect();
             let lines = compile(&Policy { prefixes, ..Policy::default() }).unwrap();
