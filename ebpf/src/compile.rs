@@ -130,13 +130,16 @@ pub fn compile(policy: &Policy) -> Result<Vec<Line>, Error> {
 /// Lines that suffice for a table of so many prefixes, whatever they are.
 ///
 /// The worst case is IPv6 prefixes longer than /64, each alone in its /64 block:
-/// two keys and values of the first level and four of the second each.
+/// two keys and values of the first level and four of the second each. Where all
+/// of them lie outside global unicast, one window spans the first level, which is
+/// then as long as a power of two.
 #[must_use]
 #[allow(clippy::arithmetic_side_effects, reason = "far below 2^64 for any u32")]
 pub fn lines_for(prefixes: u32) -> u32 {
     let keys = 2 * u64::from(prefixes) + 1;
+    let window = keys.next_power_of_two();
     let directories = 2 * (1u64 << MOST_WIDTH) / LINE_WORDS as u64;
-    let first = keys.div_ceil(8) + keys.div_ceil(16);
+    let first = window.div_ceil(8) + window.div_ceil(16);
     let second = (2 * keys).div_ceil(8) + (2 * keys).div_ceil(16);
     // A line per section is lost to rounding up.
     let lines = u64::from(INDEX_LINE) + directories + first + second + 8;

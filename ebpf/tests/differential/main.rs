@@ -125,6 +125,7 @@ fn two_million_random_frames_get_the_verdict_of_the_reference() {
             for family in Family::ALL {
                 let verdict = (action, reason, family);
                 let count = verdicts.get(&verdict).copied().unwrap_or_default();
+                assert_eq!(verdict::can_occur(action, reason, family), can_be(verdict));
                 if can_be(verdict) {
                     assert!(count >= AT_LEAST, "{verdict:?} occurred {count} times only");
                 } else {

@@ -112,7 +112,7 @@ pub fn policy() -> Policy {
         ("203.0.113.7", 32, PARTNER),
         ("198.51.100.0", 24, PARTNER),
         ("198.51.100.64", 26, EXCHANGE),
-        ("2001:db8:7::", 64, PARTNER),
+        ("2001:db8:7::", 48, PARTNER),
         ("2001:db8:7::100", 120, EXCHANGE),
         // The same prefix in two sources.
         ("13.107.6.152", 31, OFFICE),
@@ -383,6 +383,7 @@ fn guards_and_sources() -> Vec<Case> {
 fn edges_of_prefixes() -> Vec<Case> {
     let from4 = |a, b, c, d| ethernet(&[v4(Ipv4Addr::new(a, b, c, d)), tcp(443)]);
     let from6 = |high, low| ethernet(&[v6(ip6(high, low)), tcp(443)]);
+    let outer6 = |high, low| ethernet(&[v6(ip6(high, low)), tcp(65_535)]);
     let smtp4 = |a, b, c, d| ethernet(&[v4(Ipv4Addr::new(a, b, c, d)), tcp(25)]);
     table([
         ("IPv4 address before a /14", from4(52, 95, 255, 255), unlisted(V4)),
@@ -402,6 +403,7 @@ fn edges_of_prefixes() -> Vec<Case> {
         ("IPv4 outer prefix behind the inner one", from4(198, 51, 100, 128), unlisted(V4)),
         ("IPv4 outer prefix, on the port that accepts it", smtp4(198, 51, 100, 128), allowed(V4)),
         ("IPv4 inner prefix, on a port that accepts both", smtp4(198, 51, 100, 64), allowed(V4)),
+        ("IPv4 inner prefix, on a port that accepts the outer one alone", ethernet(&[v4(Ipv4Addr::new(198, 51, 100, 64)), tcp(65_535)]), allowed(V4)),
         ("IPv4 address before a /32", smtp4(203, 0, 113, 6), unlisted(V4)),
         ("IPv4 the address of a /32", smtp4(203, 0, 113, 7), allowed(V4)),
         ("IPv4 address behind a /32", smtp4(203, 0, 113, 8), unlisted(V4)),
@@ -414,7 +416,12 @@ fn edges_of_prefixes() -> Vec<Case> {
         ("IPv6 first address of the inner /120", from6(0x2001_0db8_0007_0000, 0x100), allowed(V6)),
         ("IPv6 last address of the inner /120", from6(0x2001_0db8_0007_0000, 0x1ff), allowed(V6)),
         ("IPv6 address behind the inner /120", from6(0x2001_0db8_0007_0000, 0x200), unlisted(V6)),
-        ("IPv6 last address of the outer /64", from6(0x2001_0db8_0007_0000, u64::MAX), unlisted(V6)),
+        ("IPv6 last address of the /64 that the inner /120 cuts", from6(0x2001_0db8_0007_0000, u64::MAX), unlisted(V6)),
+        ("IPv6 inner /120, on a port that accepts the outer /48 alone", outer6(0x2001_0db8_0007_0000, 0x180), allowed(V6)),
+        ("IPv6 address behind the inner /120, on that port", outer6(0x2001_0db8_0007_0000, 0x200), allowed(V6)),
+        ("IPv6 outer /48 behind the /64 that was cut, on that port", outer6(0x2001_0db8_0007_0001, 0x100), allowed(V6)),
+        ("IPv6 last address of the outer /48, on that port", outer6(0x2001_0db8_0007_ffff, u64::MAX), allowed(V6)),
+        ("IPv6 address behind the outer /48, on that port", outer6(0x2001_0db8_0008_0000, 0), unlisted(V6)),
         ("IPv6 inner lower half under the next /64", from6(0x2001_0db8_0007_0001, 0x100), unlisted(V6)),
         ("IPv6 source ::", from6(0, 0), allowed(V6)),
         ("IPv6 source ::1", from6(0, 1), allowed(V6)),
