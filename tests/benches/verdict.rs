@@ -1,0 +1,197 @@
+//! What the verdict costs: nanoseconds per packet by BPF_PROG_TEST_RUN, beside
+//! a program that does nothing, one that reads the headers, and the twin with
+//! LPM tries. Run by `cargo xtask bench verdict`; needs root.
+//!
+//! Every figure is the median over rounds in which all contenders take turns, so
+//! that a machine that speeds up or slows down does so for all of them. A packet
+//! is repeated many times before the next one comes, so caches are warm.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "a benchmark stops at the first thing that goes wrong"
+)]
+
+use std::{
+    env,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use aya::{
+    Ebpf,
+    maps::lpm_trie::{Key, LpmTrie},
+    programs::{TestRun as _, TestRunOptions, Xdp},
+};
+use etherparse::PacketBuilder;
+use exogate::gate::Program;
+use exogate_ebpf::{
+    compile::{Guard, Policy, Prefix, Protocol, compile},
+    packet::LinkLayer,
+};
+use ipnet::IpNet;
+
+mod support;
+
+use support::{Random, exchange, machine, median, service_tags};
+
+/// How often a packet is judged in one go, and how often all contenders take
+/// their turn.
+const REPEAT: u32 = 10_000;
+const ROUNDS: usize = 9;
+/// Different source addresses per measurement.
+const SOURCES: usize = 64;
+
+fn main() {
+    let mut twins = load_twins();
+    println!("{}", machine());
+    println!(
+        "{ROUNDS} rounds, {SOURCES} sources, {REPEAT} runs of each; nanoseconds per packet, median (least..most)\n"
+    );
+    println!(
+        "| prefixes | family | source | empty | reads headers | exogate | over empty | LPM trie | over empty | lookup: trie / exogate |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|---|");
+    for nets in [exchange(), service_tags()] {
+        measure(&mut twins, &nets);
+    }
+    println!(
+        "\nLookup: what a program costs over the one that reads the headers. Targets: over empty at \
+         most 20 (IPv4) and 25 (IPv6) at 34 prefixes; trie / exogate at least 10 (IPv4) and 4 (IPv6) \
+         at 54,000."
+    );
+}
+
+fn measure(twins: &mut Ebpf, nets: &[IpNet]) {
+    let mut exogate = Program::load(LinkLayer::Ethernet, 100_000).unwrap();
+    let prefixes = nets
+        .iter()
+        .map(|net| Prefix { address: net.network(), length: net.prefix_len(), sources: 1 })
+        .collect();
+    let guards = vec![Guard { protocol: Protocol::Tcp, port: 443, sources: 1 }];
+    let policy = Policy { enforce: true, destinations: None, prefixes, guards };
+    exogate.publish(&compile(&policy).unwrap()).unwrap();
+    fill(twins, nets);
+
+    let mut random = Random::new(1);
+    for v6 in [false, true] {
+        for hit in [true, false] {
+            let frames: Vec<Vec<u8>> = (0..SOURCES)
+                .map(|_| {
+                    frame(if hit {
+                        inside(nets, v6, &mut random)
+                    } else {
+                        outside(nets, v6, &mut random)
+                    })
+                })
+                .collect();
+            let mut times: [Vec<f64>; 4] = Default::default();
+            for _ in 0..ROUNDS {
+                for (name, times) in ["empty", "headers", "trie"].iter().zip(&mut times) {
+                    times.push(mean(&frames, |frame| run_twin(twins, name, frame)));
+                }
+                times[3].push(mean(&frames, |frame| {
+                    let (returned, time) = exogate.test_run(frame, REPEAT).unwrap();
+                    assert_eq!(returned, if hit { 2 } else { 1 }, "a wrong verdict");
+                    time.as_nanos() as f64
+                }));
+            }
+            let [empty, headers, trie, exogate] = times.map(median);
+            println!(
+                "| {} | {} | {} | {empty} | {headers} | {exogate} | {:.1} | {trie} | {:.1} | {:.1} |",
+                nets.len(),
+                if v6 { "IPv6" } else { "IPv4" },
+                if hit { "listed" } else { "unlisted" },
+                exogate.middle - empty.middle,
+                trie.middle - empty.middle,
+                (trie.middle - headers.middle) / (exogate.middle - headers.middle).max(0.1),
+            );
+        }
+    }
+}
+
+fn mean(frames: &[Vec<u8>], mut run: impl FnMut(&[u8]) -> f64) -> f64 {
+    frames.iter().map(|frame| run(frame)).sum::<f64>() / frames.len() as f64
+}
+
+fn load_twins() -> Ebpf {
+    let path = env::var("EXOGATE_TWINS_OBJECT")
+        .expect("EXOGATE_TWINS_OBJECT is not set; run `cargo xtask bench verdict`");
+    let mut twins = Ebpf::load_file(path).unwrap();
+    for name in ["empty", "headers", "trie"] {
+        let program: &mut Xdp = twins.program_mut(name).unwrap().try_into().unwrap();
+        program.load().unwrap();
+    }
+    twins
+}
+
+fn run_twin(twins: &Ebpf, name: &str, frame: &[u8]) -> f64 {
+    let program: &Xdp = twins.program(name).unwrap().try_into().unwrap();
+    let options = TestRunOptions { data_in: Some(frame), repeat: REPEAT, ..TestRunOptions::new() };
+    program.test_run(options).unwrap().duration.as_nanos() as f64
+}
+
+fn fill(twins: &mut Ebpf, nets: &[IpNet]) {
+    for net in nets {
+        let length = u32::from(net.prefix_len());
+        match net.network() {
+            IpAddr::V4(address) => {
+                LpmTrie::<_, [u8; 4], u32>::try_from(twins.map_mut("TRIE_V4").unwrap())
+                    .unwrap()
+                    .insert(&Key::new(length, address.octets()), 1, 0)
+                    .unwrap();
+            }
+            IpAddr::V6(address) => {
+                LpmTrie::<_, [u8; 16], u32>::try_from(twins.map_mut("TRIE_V6").unwrap())
+                    .unwrap()
+                    .insert(&Key::new(length, address.octets()), 1, 0)
+                    .unwrap();
+            }
+        }
+    }
+}
+
+fn frame(source: IpAddr) -> Vec<u8> {
+    let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
+    let ip = match source {
+        IpAddr::V4(source) => ethernet.ipv4(source.octets(), [198, 51, 100, 1], 64),
+        IpAddr::V6(source) => {
+            let host: Ipv6Addr = "2001:db8::1".parse().unwrap();
+            ethernet.ipv6(source.octets(), host.octets(), 64)
+        }
+    };
+    let mut frame = Vec::new();
+    ip.tcp(50_000, 443, 1, 65_535).syn().write(&mut frame, &[]).unwrap();
+    frame
+}
+
+fn inside(nets: &[IpNet], v6: bool, random: &mut Random) -> IpAddr {
+    let family: Vec<&IpNet> = nets.iter().filter(|net| net.addr().is_ipv6() == v6).collect();
+    let net = family[random.below(family.len())];
+    match net.network() {
+        IpAddr::V4(first) => {
+            let free = u32::MAX.checked_shr(net.prefix_len().into()).unwrap_or(0);
+            Ipv4Addr::from_bits(first.to_bits() | random.next() as u32 & free).into()
+        }
+        IpAddr::V6(first) => {
+            let free = u128::MAX.checked_shr(net.prefix_len().into()).unwrap_or(0);
+            Ipv6Addr::from_bits(first.to_bits() | random.wide() & free).into()
+        }
+    }
+}
+
+/// Any address of the IPv4 space, or of 2000::/3, that is in no prefix.
+fn outside(nets: &[IpNet], v6: bool, random: &mut Random) -> IpAddr {
+    loop {
+        let address: IpAddr = if v6 {
+            Ipv6Addr::from_bits(random.wide() >> 3 | 1 << 125).into()
+        } else {
+            Ipv4Addr::from_bits(random.next() as u32).into()
+        };
+        if !nets.iter().any(|net| net.contains(&address)) {
+            return address;
+        }
+    }
+}
