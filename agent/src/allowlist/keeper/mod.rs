@@ -21,11 +21,15 @@ use tokio::{
 use self::feed::Feed;
 use super::{
     AllowList, Collect, Grace, Held, Leniency, Metrics, Plan, PollResult, Problem, Provenance,
-    Publish, StateDirectory, Status, WebService, embedded, plan, schedule, vet_change, vet_sets,
+    Publish, Refusal, StateDirectory, Status, WebService, embedded, plan, schedule, vet_change,
+    vet_sets,
 };
 use crate::{
     config::Config,
-    source::microsoft365::{self, Collected, EndpointSet, Instance, RequestId, Version},
+    source::{
+        fetch,
+        microsoft365::{self, Collected, EndpointSet, Instance, RequestId, Version},
+    },
 };
 
 /// What a keeper can be told.
@@ -391,18 +395,17 @@ impl<C: Collect> Keeper<C> {
                 feed.succeeded(now, wait);
             }
             Err(failure) => {
-                let (result, wait) = if failure.refused {
+                if failure.refused {
                     self.metrics.refused(instance, failure.reason);
-                    (PollResult::Refused, None)
+                    self.metrics.polled(instance, PollResult::Refused);
                 } else {
                     self.metrics.failed(instance, failure.reason);
-                    (PollResult::Failed, Some(failure.throttled))
-                };
-                self.metrics.polled(instance, result);
-                let wait = match wait {
-                    // There was an answer; the next publication may be better.
-                    None => feed.schedule.after_answer(interval, (self.random)()),
-                    Some(throttled) => feed.schedule.after_failure(interval, throttled),
+                    self.metrics.polled(instance, PollResult::Failed);
+                }
+                let wait = if failure.published {
+                    feed.schedule.after_answer(interval, (self.random)())
+                } else {
+                    feed.schedule.after_failure(interval, failure.throttled)
                 };
                 tracing::warn!(%instance, reason = failure.reason, next_in = ?wait,
                     "the list in force stays: {}", failure.message);
@@ -444,27 +447,42 @@ impl<C: Collect> Keeper<C> {
 struct Failure {
     reason: &'static str,
     message: String,
+    /// There was an answer, and it was refused.
     refused: bool,
+    /// It was an answer of the service: asking again soon brings the same.
+    published: bool,
     can_be_accepted: bool,
     throttled: Option<std::time::Duration>,
 }
 
 impl Failure {
     fn new(reason: &'static str, message: String) -> Self {
-        Self { reason, message, refused: false, can_be_accepted: false, throttled: None }
+        Self {
+            reason,
+            message,
+            refused: false,
+            published: false,
+            can_be_accepted: false,
+            throttled: None,
+        }
     }
 
     fn of(error: &microsoft365::Error) -> Self {
-        let throttled = match error {
-            microsoft365::Error::Fetch(error) => error.throttled(),
-            _ => None,
-        };
-        Self { throttled, ..Self::new(error.name(), error.to_string()) }
+        let failure = Self::new(error.name(), error.to_string());
+        match error {
+            microsoft365::Error::Malformed { .. }
+            | microsoft365::Error::Fetch(fetch::Error::TooLarge { .. }) => {
+                Self { refused: true, ..failure }
+            }
+            microsoft365::Error::Fetch(error) => Self { throttled: error.throttled(), ..failure },
+            microsoft365::Error::Moving | microsoft365::Error::Url(_) => failure,
+        }
     }
 
-    fn refused(refusal: super::Refusal) -> Self {
+    fn refused(refusal: Refusal) -> Self {
         Self {
             refused: true,
+            published: true,
             can_be_accepted: refusal.can_be_accepted(),
             ..Self::new(refusal.name(), refusal.to_string())
         }

@@ -5,6 +5,7 @@ use std::{
 };
 
 use hyper::StatusCode;
+use proptest::prelude::*;
 
 use super::*;
 use crate::source::{
@@ -13,6 +14,10 @@ use crate::source::{
 };
 
 const WORLDWIDE: Instance = Instance::Worldwide;
+const CAPTURE: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../tests/data/worldwide/worldwide-captured-2026-05-29.json"
+);
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// A service and a gate in one: answers in order, and what was asked and
@@ -87,11 +92,7 @@ fn version(text: &str) -> Version {
 }
 
 fn capture(number: &str, edit: impl Fn(&str) -> String) -> Polled {
-    let path = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../tests/data/worldwide/worldwide-captured-2026-05-29.json"
-    );
-    let text = edit(&std::fs::read_to_string(path).unwrap());
+    let text = edit(&std::fs::read_to_string(CAPTURE).unwrap());
     let sets = parse_endpoints(text.as_bytes()).unwrap();
     Ok(Collected::New(Answer { version: version(number), sets }))
 }
@@ -389,4 +390,60 @@ async fn a_refresh_polls_now() {
     running.pass(Duration::from_secs(1)).await;
     assert_eq!(bench.times(), [0, 100]);
     assert_eq!(running.bench.lock().answers.len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_instead_of_an_answer_is_refused_and_asked_for_again_soon() {
+    let bench = Bench::default();
+    let problem = parse_endpoints(b"<html>").unwrap_err();
+    bench.answer(Err(microsoft365::Error::Malformed { url: "https://test".to_owned(), problem }));
+    let running = Running::start(&bench);
+    running.pass(Duration::from_secs(60)).await;
+    assert_eq!(bench.times(), [0, 60]);
+    assert!(
+        running.metric("exogate_feed_refusals_total{instance=\"Worldwide\",reason=\"not_json\"} 1")
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Whatever becomes of the bytes of an answer: it is applied and all of it
+    /// can be right, or nothing at all has changed.
+    #[test]
+    fn a_damaged_answer_is_applied_whole_or_changes_nothing(
+        damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+    ) {
+        let mut body = std::fs::read(CAPTURE).unwrap();
+        for (at, byte) in damage {
+            let at = at.index(body.len());
+            body[at] = byte;
+        }
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        runtime.unwrap().block_on(async {
+            let bench = Bench::default();
+            let version = version("2026112300");
+            bench.answer(match parse_endpoints(&body) {
+                Ok(sets) => Ok(Collected::New(Answer { version, sets })),
+                Err(problem) => {
+                    Err(microsoft365::Error::Malformed { url: "https://test".to_owned(), problem })
+                }
+            });
+            let running = Running::start(&bench);
+            let before = running.hash();
+            running.pass(Duration::from_secs(1)).await;
+            let feed = running.feed();
+            if feed.problem.is_some() {
+                assert_eq!((feed.version, running.hash()), (None, before));
+                assert!(!running.directory.path().join("state.json").exists());
+            } else {
+                assert_eq!(feed.version, Some(version));
+                // What was remembered is vetted again when it is read.
+                let state = StateDirectory::new(running.directory.path()).load().unwrap();
+                let list = AllowList::build(&Config::default().sources, &state);
+                assert_eq!(list.hash(), running.hash());
+            }
+        });
+    }
 }

@@ -1,109 +1,39 @@
-use std::{io, net::SocketAddr};
-
-use rcgen::{CertifiedKey, generate_simple_self_signed};
-use rustls::{ServerConfig, pki_types::PrivateKeyDer};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
 };
-use tokio_rustls::TlsAcceptor;
 
-use super::*;
+use super::{
+    stand_in::{Server, answer, read_head},
+    *,
+};
 
-/// An HTTPS server that gives every connection the same raw answer, and then
-/// keeps it open if `hang`.
-struct Server {
-    address: SocketAddr,
-    ca_file: tempfile::NamedTempFile,
+fn url(server: &Server) -> Uri {
+    format!("{}/version/Worldwide", server.base_url()).parse().unwrap()
 }
 
-impl Server {
-    async fn start(answer: impl Into<Vec<u8>>, hang: bool) -> Self {
-        let CertifiedKey { cert, signing_key } =
-            generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let ca_file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(ca_file.path(), cert.pem()).unwrap();
-        let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![cert.der().clone()], key)
-            .unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let answer = Arc::new(answer.into());
-        tokio::spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                let (acceptor, answer) = (acceptor.clone(), Arc::clone(&answer));
-                // A client that does not trust us is no fault of the server.
-                tokio::spawn(async move { serve(stream, acceptor, &answer, hang).await.ok() });
-            }
-        });
-        Self { address, ca_file }
-    }
-
-    fn url(&self) -> Uri {
-        format!("https://localhost:{}/version/Worldwide", self.address.port()).parse().unwrap()
-    }
-
-    fn options(&self) -> Options {
-        Options {
-            ca_file: Some(self.ca_file.path().to_owned()),
-            proxy: None,
-            timeout: Duration::from_secs(5),
-        }
-    }
-
-    async fn get(&self) -> Result<Bytes, Error> {
-        Client::new(&self.options())?.get(&self.url(), 1000).await
-    }
-}
-
-async fn serve(stream: TcpStream, tls: TlsAcceptor, answer: &[u8], hang: bool) -> io::Result<()> {
-    let mut stream = tls.accept(stream).await?;
-    read_head(&mut stream).await?;
-    stream.write_all(answer).await?;
-    stream.flush().await?;
-    if hang {
-        std::future::pending::<()>().await;
-    }
-    stream.shutdown().await
-}
-
-async fn read_head(stream: &mut (impl AsyncReadExt + Unpin)) -> io::Result<String> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await?);
-    }
-    Ok(String::from_utf8_lossy(&head).into_owned())
-}
-
-fn answer(status: &str, headers: &str, body: &str) -> String {
-    format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n{headers}\r\n{body}", body.len())
+async fn get(server: &Server) -> Result<Bytes, Error> {
+    Client::new(&server.options())?.get(&url(server), 1000).await
 }
 
 #[tokio::test]
 async fn a_body_comes_over_tls_that_the_ca_file_trusts() {
-    let server = Server::start(answer("200 OK", "", "{}"), false).await;
-    assert_eq!(server.get().await.unwrap(), "{}");
+    let server = Server::start(&[answer("200 OK", "", "{}")], false).await;
+    assert_eq!(get(&server).await.unwrap(), "{}");
 }
 
 #[tokio::test]
 async fn a_certificate_that_the_ca_file_does_not_trust_is_refused() {
-    let server = Server::start(answer("200 OK", "", "{}"), false).await;
-    let other = Server::start(answer("200 OK", "", "{}"), false).await;
-    let error = Client::new(&other.options()).unwrap().get(&server.url(), 1000).await.unwrap_err();
+    let server = Server::start(&[answer("200 OK", "", "{}")], false).await;
+    let other = Server::start(&[answer("200 OK", "", "{}")], false).await;
+    let error = Client::new(&other.options()).unwrap().get(&url(&server), 1000).await.unwrap_err();
     assert_eq!(error.name(), "transport");
     assert!(error.to_string().contains("certificate"), "{error}");
 }
 
 #[tokio::test]
 async fn a_certificate_for_another_name_is_refused() {
-    let server = Server::start(answer("200 OK", "", "{}"), false).await;
+    let server = Server::start(&[answer("200 OK", "", "{}")], false).await;
     let url = format!("https://127.0.0.1:{}/", server.address.port()).parse().unwrap();
     let error = Client::new(&server.options()).unwrap().get(&url, 1000).await.unwrap_err();
     assert!(error.to_string().contains("not valid for name"), "{error}");
@@ -111,7 +41,7 @@ async fn a_certificate_for_another_name_is_refused() {
 
 #[tokio::test]
 async fn nothing_is_fetched_without_tls() {
-    let server = Server::start(answer("200 OK", "", "{}"), false).await;
+    let server = Server::start(&[answer("200 OK", "", "{}")], false).await;
     let url = format!("http://localhost:{}/", server.address.port()).parse().unwrap();
     let error = Client::new(&server.options()).unwrap().get(&url, 1000).await.unwrap_err();
     assert_eq!(error.name(), "transport");
@@ -130,8 +60,8 @@ async fn statuses_are_told_apart() {
         ("204 No Content", "", "status", None),
         ("301 Moved Permanently", "Location: https://elsewhere.example/\r\n", "redirect", None),
     ] {
-        let server = Server::start(answer(status, headers, ""), false).await;
-        let error = server.get().await.unwrap_err();
+        let server = Server::start(&[answer(status, headers, "")], false).await;
+        let error = get(&server).await.unwrap_err();
         assert_eq!(error.name(), name, "{status}");
         assert_eq!(error.throttled(), throttled.map(Duration::from_secs), "{status} {headers}");
         if name == "redirect" {
@@ -143,38 +73,38 @@ async fn statuses_are_told_apart() {
 #[tokio::test]
 async fn a_body_beyond_the_limit_is_not_read_to_its_end() {
     let long = "x".repeat(1001);
-    let server = Server::start(answer("200 OK", "", &long), false).await;
-    assert_eq!(server.get().await.unwrap_err().name(), "too_large");
+    let server = Server::start(&[answer("200 OK", "", &long)], false).await;
+    assert_eq!(get(&server).await.unwrap_err().name(), "too_large");
 
     // A length that is announced, and one that is not.
     let announced = "HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n".to_owned() + &long;
     let chunked = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3e9\r\n{long}\r\n");
     for text in [announced, chunked] {
-        let server = Server::start(text, true).await;
-        assert_eq!(server.get().await.unwrap_err().name(), "too_large");
+        let server = Server::start(&[text], true).await;
+        assert_eq!(get(&server).await.unwrap_err().name(), "too_large");
     }
 }
 
 #[tokio::test]
 async fn a_body_that_is_cut_off_is_a_failure() {
     let server =
-        Server::start("HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n[{\"id\":1", false).await;
-    assert_eq!(server.get().await.unwrap_err().name(), "transport");
+        Server::start(&["HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n[{\"id\":1"], false).await;
+    assert_eq!(get(&server).await.unwrap_err().name(), "transport");
 }
 
 #[tokio::test]
 async fn a_server_that_hangs_is_left_in_time() {
     for text in ["", "HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n[{\"id\":1"] {
-        let server = Server::start(text, true).await;
+        let server = Server::start(&[text], true).await;
         let options = Options { timeout: Duration::from_millis(300), ..server.options() };
-        let error = Client::new(&options).unwrap().get(&server.url(), 1000).await.unwrap_err();
+        let error = Client::new(&options).unwrap().get(&url(&server), 1000).await.unwrap_err();
         assert_eq!(error.name(), "timeout");
     }
 }
 
 #[tokio::test]
 async fn a_port_where_nobody_listens_is_named() {
-    let server = Server::start("", false).await;
+    let server = Server::start(&[""], false).await;
     let url = "https://localhost:1/version".parse().unwrap();
     let error = Client::new(&server.options()).unwrap().get(&url, 1000).await.unwrap_err();
     assert_eq!(error.name(), "transport");
@@ -183,7 +113,7 @@ async fn a_port_where_nobody_listens_is_named() {
 
 #[tokio::test]
 async fn a_proxy_is_asked_to_connect_and_sees_no_more_than_that() {
-    let server = Server::start(answer("200 OK", "", "{}"), false).await;
+    let server = Server::start(&[answer("200 OK", "", "{}")], false).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let upstream = server.address;
@@ -198,7 +128,7 @@ async fn a_proxy_is_asked_to_connect_and_sees_no_more_than_that() {
     let address = format!("http://edge:secret@127.0.0.1:{port}");
     let options = Options { proxy: Some(Proxy::try_from(address).unwrap()), ..server.options() };
     let client = Client::new(&options).unwrap();
-    assert_eq!(client.get(&server.url(), 1000).await.unwrap(), "{}");
+    assert_eq!(client.get(&url(&server), 1000).await.unwrap(), "{}");
     drop(client);
     let head = proxy.await.unwrap();
     let first = format!("CONNECT localhost:{} HTTP/1.1\r\n", upstream.port());
