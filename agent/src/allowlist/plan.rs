@@ -128,7 +128,7 @@ mod tests {
     }
 
     fn hour(hour: i64) -> Timestamp {
-        Timestamp::from_second(1_800_000_000 + hour * 3600).unwrap()
+        Timestamp::from_second(hour.saturating_mul(3600).saturating_add(1_800_000_000)).unwrap()
     }
 
     /// One successful poll with this answer.

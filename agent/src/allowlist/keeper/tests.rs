@@ -8,9 +8,12 @@ use hyper::StatusCode;
 use proptest::prelude::*;
 
 use super::*;
-use crate::source::{
-    fetch,
-    microsoft365::{Answer, parse_endpoints},
+use crate::{
+    allowlist::Provenance,
+    source::{
+        fetch,
+        microsoft365::{Answer, Version, parse_endpoints},
+    },
 };
 
 const WORLDWIDE: Instance = Instance::Worldwide;
@@ -135,7 +138,7 @@ impl Running {
 
     /// Lets time pass; it is paused otherwise.
     async fn pass(&self, time: Duration) {
-        tokio::time::sleep(time + Duration::from_millis(1)).await;
+        tokio::time::sleep(time.saturating_add(Duration::from_millis(1))).await;
     }
 
     fn hash(&self) -> String {

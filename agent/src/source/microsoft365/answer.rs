@@ -274,7 +274,7 @@ mod tests {
                 let at = at.index(body.len());
                 body[at] = byte;
             }
-            let keep = cut.index(body.len() * 2).min(body.len());
+            let keep = cut.index(body.len().saturating_mul(2)).min(body.len());
             if let Ok(sets) = parse_endpoints(&body[..keep]) {
                 prop_assert!(sets.0.len() <= MAX_RECORDS);
             }
