@@ -52,7 +52,7 @@ impl Malformed {
     }
 
     fn of(error: &serde_json::Error, body: &[u8]) -> Self {
-        let text = error.to_string();
+        let text = excerpt(&error.to_string());
         if text.starts_with(TOO_MANY) {
             Self::TooLarge(text)
         } else if error.is_data() {
@@ -63,6 +63,11 @@ impl Malformed {
             Self::NotJson(format!("{text}; it has {} bytes and begins {start:?}", body.len()))
         }
     }
+}
+
+/// The beginning of a text that may quote an answer: it goes into logs.
+fn excerpt(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(160).collect()
 }
 
 /// Endpoint sets that were read within the limits.
@@ -156,7 +161,7 @@ pub fn parse_version(body: &[u8], instance: Instance) -> Result<Version, Malform
         .find(|one| one.instance.eq_ignore_ascii_case(instance.name()))
         .map(|one| one.latest)
         .ok_or_else(|| {
-            let names: Vec<_> = all.iter().take(4).map(|one| one.instance.as_str()).collect();
+            let names: Vec<_> = all.iter().take(4).map(|one| excerpt(&one.instance)).collect();
             Malformed::OtherInstance(format!("{names:?} instead of {instance}"))
         })
 }
@@ -218,6 +223,17 @@ mod tests {
                 assert_eq!(parse_endpoints(&body[..cut]).unwrap_err().name(), "not_json");
             }
         }
+    }
+
+    #[test]
+    fn what_an_answer_says_does_not_flood_the_log() {
+        let long = "\u{1b}[31m".to_owned() + &"x".repeat(100_000);
+        let body = serde_json::json!([{ "id": long, "serviceArea": "Exchange" }]).to_string();
+        let error = parse_endpoints(body.as_bytes()).unwrap_err().to_string();
+        assert!(error.len() < 300 && !error.contains('\u{1b}'), "{error:.400}");
+        let body = serde_json::json!({ "instance": long, "latest": "2026112300" }).to_string();
+        let error = parse_version(body.as_bytes(), Instance::Worldwide).unwrap_err().to_string();
+        assert!(error.len() < 300 && !error.contains('\u{1b}'), "{error:.400}");
     }
 
     #[test]
