@@ -17,7 +17,10 @@ use super::{
 };
 use crate::{
     config::Source,
-    source::microsoft365::{EndpointSet, Instance},
+    source::{
+        Entry,
+        microsoft365::{EndpointSet, Instance},
+    },
 };
 
 /// How long a prefix stays that is no longer published.
@@ -81,7 +84,7 @@ pub fn plan(
             .map(|pending| Pending { polls: pending.polls.saturating_add(1), ..pending.clone() });
         let missing = before.into_iter().map(|entry| Pending {
             source: source.name.clone(),
-            entry,
+            entry: Entry { origin: entry.origin.brief(), ..entry },
             since: now,
             polls: 0,
         });

@@ -42,9 +42,15 @@ async fn a_certificate_for_another_name_is_refused() {
 #[tokio::test]
 async fn nothing_is_fetched_without_tls() {
     let server = Server::start(&[answer("200 OK", "", "{}")], false).await;
-    let url = format!("http://localhost:{}/", server.address.port()).parse().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+    let plain = tokio::spawn(async move {
+        let (mut client, _) = listener.accept().await.unwrap();
+        client.write_all(answer("200 OK", "", "{}").as_bytes()).await.unwrap();
+    });
     let error = Client::new(&server.options()).unwrap().get(&url, 1000).await.unwrap_err();
     assert_eq!(error.name(), "transport");
+    plain.abort();
 }
 
 #[tokio::test]

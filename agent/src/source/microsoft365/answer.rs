@@ -19,6 +19,9 @@ pub const MAX_RECORDS: usize = 10_000;
 /// Most prefixes of all sets together. Captured answers have 129 to 1,774.
 pub const MAX_PREFIXES: usize = 100_000;
 
+/// Longest host (RFC 1035) and service area.
+const MAX_TEXT: usize = 253;
+
 const TOO_MANY: &str = "more than";
 
 /// Why an answer cannot be used.
@@ -106,6 +109,13 @@ impl<'de> Deserialize<'de> for EndpointSets {
                     if sets.len() == MAX_RECORDS {
                         return Err(A::Error::custom(format_args!(
                             "{TOO_MANY} {MAX_RECORDS} endpoint sets"
+                        )));
+                    }
+                    // Each goes with every prefix of the set.
+                    let texts = set.urls.iter().chain([&set.service_area]);
+                    if texts.into_iter().any(|text| text.len() > MAX_TEXT) {
+                        return Err(A::Error::custom(format_args!(
+                            "{TOO_MANY} {MAX_TEXT} characters in a host or service area"
                         )));
                     }
                     sets.push(set);
@@ -250,6 +260,14 @@ mod tests {
         let record = format!(r#"{{"id":1,"serviceArea":"A","ips":[{ips}]}}"#);
         assert!(parse_endpoints(&many(99, &record)).is_ok());
         assert_eq!(parse_endpoints(&many(100, &record)).unwrap_err().name(), "too_large");
+
+        for (key, length) in [("serviceArea", 253), ("serviceArea", 254), ("urls", 254)] {
+            let text = "x".repeat(length);
+            let mut set = serde_json::json!({ "id": 1, "serviceArea": "A" });
+            set[key] = if key == "urls" { [text].into() } else { text.into() };
+            let result = parse_endpoints(serde_json::json!([set]).to_string().as_bytes());
+            assert_eq!(result.is_ok(), length == 253, "{key} {length}");
+        }
 
         let blanks = vec![b' '; MAX_BYTES + 1];
         assert_eq!(parse_endpoints(&blanks).unwrap_err().name(), "too_large");
