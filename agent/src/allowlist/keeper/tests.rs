@@ -467,6 +467,38 @@ async fn another_cloud_begins_with_what_is_documented_and_polls_at_once() {
     assert_eq!(state.len(), 2);
 }
 
+/// The largest answer that is accepted, then half of it, and back from disk.
+#[tokio::test(start_paused = true)]
+async fn the_largest_answer_goes_through_every_step() {
+    let hosts: Vec<_> = (0..1000).map(|n| format!("{n}.{}.example", "x".repeat(200))).collect();
+    let answer = |number: &str, count: u32| {
+        let first = u32::from(std::net::Ipv4Addr::new(40, 0, 0, 0));
+        let ips: Vec<_> = (0..count)
+            .map(|n| format!("{}/32", std::net::Ipv4Addr::from(first.wrapping_add(n << 1))))
+            .collect();
+        let exchange = serde_json::json!({ "id": 1, "serviceArea": "Exchange", "tcpPorts": "443",
+            "ips": ips, "urls": hosts });
+        let graph = serde_json::json!({ "id": 2, "serviceArea": "Common", "tcpPorts": "443",
+            "ips": ["50.0.0.0/24"], "urls": ["graph.microsoft.com"] });
+        let body = serde_json::json!([exchange, graph]).to_string();
+        let sets = parse_endpoints(body.as_bytes()).unwrap();
+        Ok(Collected::New(Answer { version: version(number), sets }))
+    };
+    let bench = Bench::default();
+    bench.answer(answer("2026112300", 99_999));
+    bench.answer(answer("2026122300", 50_000));
+    let running = Running::start(&bench);
+    running.pass(HOUR).await;
+    let feed = running.feed();
+    assert_eq!(feed.version, Some(version("2026122300")), "{:?}", feed.problem);
+    // And what was built in.
+    assert_eq!(feed.pending_removals.len(), 49_999 + 34 + 16);
+    let hash = running.hash();
+    let running = running.restart(&Bench::default());
+    assert_eq!(running.feed().provenance.name(), "last_known_good");
+    assert_eq!(running.hash(), hash);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 

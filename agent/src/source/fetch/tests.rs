@@ -46,6 +46,7 @@ async fn nothing_is_fetched_without_tls() {
     let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
     let plain = tokio::spawn(async move {
         let (mut client, _) = listener.accept().await.unwrap();
+        read_head(&mut client).await.unwrap();
         client.write_all(answer("200 OK", "", "{}").as_bytes()).await.unwrap();
     });
     let error = Client::new(&server.options()).unwrap().get(&url, 1000).await.unwrap_err();
