@@ -1,10 +1,10 @@
 //! The life of the allow-list.
 //!
-//! 1. [`collect`]: is there another version, and what does it say?
-//! 2. [`vet`]: may it replace what is in force?
-//! 3. [`plan`]: what comes at once, what goes later?
-//! 4. [`publish`]: the gate puts it in force.
-//! 5. [`persist`]: only then version and data are remembered, together.
+//! 1. `collect`: is there another version, and what does it say?
+//! 2. `vet`: may it replace what is in force?
+//! 3. `plan`: what comes at once, what goes later?
+//! 4. `publish`: the gate puts it in force.
+//! 5. `persist`: only then version and data are remembered, together.
 //!
 //! In this order a crash repeats work and never skips it. The [`Keeper`] runs
 //! these steps; each is a module that can be tested alone.

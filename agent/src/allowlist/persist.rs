@@ -229,7 +229,7 @@ mod tests {
                 origin: Origin::EndpointSet {
                     id: 9,
                     service_area: "Exchange".to_owned(),
-                    urls: vec!["*.protection.outlook.com".to_owned()],
+                    urls: ["*.protection.outlook.com".to_owned()].into(),
                 },
             },
             since: "2026-11-23T20:00:00Z".parse().unwrap(),

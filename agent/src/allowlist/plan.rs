@@ -17,7 +17,10 @@ use super::{
 };
 use crate::{
     config::Source,
-    source::microsoft365::{EndpointSet, Instance},
+    source::{
+        Entry,
+        microsoft365::{EndpointSet, Instance},
+    },
 };
 
 /// How long a prefix stays that is no longer published.
@@ -81,7 +84,7 @@ pub fn plan(
             .map(|pending| Pending { polls: pending.polls.saturating_add(1), ..pending.clone() });
         let missing = before.into_iter().map(|entry| Pending {
             source: source.name.clone(),
-            entry,
+            entry: Entry { origin: entry.origin.brief(), ..entry },
             since: now,
             polls: 0,
         });
@@ -128,7 +131,7 @@ mod tests {
     }
 
     fn hour(hour: i64) -> Timestamp {
-        Timestamp::from_second(1_800_000_000 + hour * 3600).unwrap()
+        Timestamp::from_second(hour.saturating_mul(3600).saturating_add(1_800_000_000)).unwrap()
     }
 
     /// One successful poll with this answer.

@@ -2,7 +2,7 @@
 //!
 //! No file is needed; [`Config::default`] watches port 443 for the sources of
 //! Exchange Online and Graph. What a file says is checked before anything is
-//! opened or attached: values while they are read ([`value`]), and what concerns
+//! opened or attached: values while they are read (`value`), and what concerns
 //! several of them in [`Config::parse`]. An [`Error`] names file, line, key and
 //! what is allowed. Unknown keys are errors, because a misspelt key that is
 //! ignored is a filter that does something else than its operator thinks.

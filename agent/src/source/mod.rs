@@ -9,7 +9,7 @@
 //! parsed into types; it judges nothing. Whether an answer may replace the list
 //! in force is for `allowlist` to say.
 
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -69,7 +69,8 @@ impl Definition {
             .iter()
             .filter(|set| selection.matches(set))
             .flat_map(|set| {
-                set.ips.iter().map(|prefix| Entry { prefix: *prefix, origin: Origin::of(set) })
+                let origin = Origin::of(set);
+                set.ips.iter().map(move |prefix| Entry { prefix: *prefix, origin: origin.clone() })
             })
             .collect();
         sort(&mut entries);
@@ -130,8 +131,8 @@ pub enum Origin {
         id: u32,
         /// Its service area.
         service_area: String,
-        /// The hosts that it lists.
-        urls: Vec<String>,
+        /// The hosts that it lists; shared, because every prefix of a set has them.
+        urls: Arc<[String]>,
     },
     /// The published addresses of Graph change notifications.
     GraphAddresses {
@@ -147,7 +148,17 @@ impl Origin {
         Self::EndpointSet {
             id: set.id,
             service_area: set.service_area.clone(),
-            urls: set.urls.clone(),
+            urls: set.urls.as_slice().into(),
+        }
+    }
+
+    /// The same with few hosts, for where it is written once per prefix.
+    pub(crate) fn brief(self) -> Self {
+        match self {
+            Self::EndpointSet { id, service_area, urls } => {
+                Self::EndpointSet { id, service_area, urls: urls.iter().take(3).cloned().collect() }
+            }
+            other => other,
         }
     }
 }

@@ -5,6 +5,8 @@
 //! reads the state directory and nothing else, so that the gate can stand before
 //! there is a network.
 
+mod apply;
+mod failure;
 mod feed;
 
 use std::{collections::BTreeMap, future::Future, pin::pin, sync::Arc};
@@ -18,14 +20,14 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use self::feed::Feed;
+use self::{failure::Failure, feed::Feed};
 use super::{
-    AllowList, Collect, Grace, Held, Leniency, Metrics, Plan, PollResult, Problem, Provenance,
-    Publish, StateDirectory, Status, WebService, embedded, plan, schedule, vet_change, vet_sets,
+    AllowList, Collect, Held, Metrics, PollResult, Problem, Publish, StateDirectory, Status,
+    WebService, embedded, schedule,
 };
 use crate::{
     config::Config,
-    source::microsoft365::{self, Collected, EndpointSet, Instance, RequestId, Version},
+    source::microsoft365::{self, Collected, Instance, RequestId},
 };
 
 /// What a keeper can be told.
@@ -280,106 +282,6 @@ impl<C: Collect> Keeper<C> {
         self.show();
     }
 
-    fn vet(&self, instance: Instance, sets: &[EndpointSet]) -> Result<(), Failure> {
-        let held = self.held.get(&instance);
-        let before = held.map(|held| held.sets.as_slice()).unwrap_or_default();
-        let leniency = if self.feeds.get(&instance).is_some_and(|feed| feed.accept) {
-            Leniency::Accepted
-        } else if held.is_none_or(|held| held.version.is_none()) {
-            Leniency::Losses
-        } else {
-            Leniency::Strict
-        };
-        let warnings = vet_sets(sets)
-            .and_then(|()| vet_change(&self.config.sources, instance, before, sets, leniency))
-            .map_err(Failure::refused)?;
-        for warning in warnings {
-            tracing::warn!(%instance, "taken nevertheless: {warning}");
-        }
-        Ok(())
-    }
-
-    /// Plans, publishes and persists.
-    fn step<P: Publish>(
-        &mut self,
-        instance: Instance,
-        version: Version,
-        sets: Vec<EndpointSet>,
-        publisher: &mut P,
-    ) -> Result<(), Failure> {
-        let now = (self.clock)();
-        let Some(before) = self.held.get(&instance) else { return Ok(()) };
-        let feed = &self.config.feed;
-        let grace = Grace { period: feed.removal_grace, polls: feed.removal_polls };
-        let Plan { added, removed, pending } =
-            plan(&self.config.sources, instance, before, &sets, now, grace);
-        let applied = match before.provenance {
-            Provenance::Live { applied } | Provenance::LastKnownGood { applied }
-                if before.version == Some(version) =>
-            {
-                applied
-            }
-            _ => now,
-        };
-        let from = before.version;
-        let waiting = pending.len();
-        let provenance = Provenance::Live { applied };
-        let after = Held { version: Some(version), provenance, sets, pending };
-        let mut held = self.held.clone();
-        held.insert(instance, after);
-        self.commit(Arc::clone(&self.config), held, publisher)
-            .map_err(|message| Failure::new("publish", message))?;
-        if from != Some(version) || !removed.is_empty() {
-            tracing::info!(%instance, %version, from = from.map(tracing::field::display),
-                added = added.len(), removed = removed.len(), pending = waiting,
-                hash = self.list.hash(), "the allow-list is up to date");
-            for change in added {
-                tracing::info!(%instance, source = change.source, prefix = %change.prefix, "added");
-            }
-            for change in removed {
-                tracing::info!(%instance, source = change.source, prefix = %change.prefix, "removed");
-            }
-        }
-        Ok(())
-    }
-
-    /// Puts another list or configuration in force, then remembers it.
-    fn commit<P: Publish>(
-        &mut self,
-        config: Arc<Config>,
-        held: BTreeMap<Instance, Held>,
-        publisher: &mut P,
-    ) -> Result<(), String> {
-        let list = Arc::new(AllowList::build(&config.sources, &held));
-        // Most versions change no prefix of ours.
-        if list.hash() != self.list.hash() || config != self.config {
-            publisher.publish(&list, &config).map_err(|error| {
-                self.metrics.publish_failed();
-                tracing::error!(%error, hash = list.hash(), "the list cannot be put in force");
-                format!("the list cannot be put in force: {error}")
-            })?;
-        }
-        self.unsaved |= held.iter().any(|(instance, held)| {
-            self.held.get(instance).is_none_or(|before| !before.is_same_state(held))
-        });
-        self.config = config;
-        self.held = held;
-        self.list = list;
-        self.problem = None;
-        self.warn_of_empty_sources();
-        if self.unsaved {
-            match self.state.save(&self.held) {
-                Ok(()) => self.unsaved = false,
-                Err(error) => {
-                    self.metrics.save_failed();
-                    tracing::error!(%error, "the list is in force, but not remembered");
-                    self.problem = Some(Problem::new((self.clock)(), "state", &error));
-                }
-            }
-        }
-        Ok(())
-    }
-
     fn conclude(&mut self, instance: Instance, outcome: Result<PollResult, Failure>) {
         let now = (self.clock)();
         let interval = self.config.feed.interval;
@@ -391,18 +293,17 @@ impl<C: Collect> Keeper<C> {
                 feed.succeeded(now, wait);
             }
             Err(failure) => {
-                let (result, wait) = if failure.refused {
+                if failure.refused {
                     self.metrics.refused(instance, failure.reason);
-                    (PollResult::Refused, None)
+                    self.metrics.polled(instance, PollResult::Refused);
                 } else {
                     self.metrics.failed(instance, failure.reason);
-                    (PollResult::Failed, Some(failure.throttled))
-                };
-                self.metrics.polled(instance, result);
-                let wait = match wait {
-                    // There was an answer; the next publication may be better.
-                    None => feed.schedule.after_answer(interval, (self.random)()),
-                    Some(throttled) => feed.schedule.after_failure(interval, throttled),
+                    self.metrics.polled(instance, PollResult::Failed);
+                }
+                let wait = if failure.published {
+                    feed.schedule.after_answer(interval, (self.random)())
+                } else {
+                    feed.schedule.after_failure(interval, failure.throttled)
                 };
                 tracing::warn!(%instance, reason = failure.reason, next_in = ?wait,
                     "the list in force stays: {}", failure.message);
@@ -420,12 +321,6 @@ impl<C: Collect> Keeper<C> {
         }
     }
 
-    fn warn_of_empty_sources(&self) {
-        for source in self.list.empty_sources() {
-            tracing::warn!(source, "the source has no prefix: nobody passes through it");
-        }
-    }
-
     fn show(&self) {
         let feeds = self.feeds.iter().filter_map(|(instance, feed)| {
             Some((*instance, feed.status(*instance, self.held.get(instance)?)))
@@ -437,37 +332,6 @@ impl<C: Collect> Keeper<C> {
         };
         self.metrics.show(&status);
         self.status.send_replace(status);
-    }
-}
-
-/// Why a poll led to nothing.
-struct Failure {
-    reason: &'static str,
-    message: String,
-    refused: bool,
-    can_be_accepted: bool,
-    throttled: Option<std::time::Duration>,
-}
-
-impl Failure {
-    fn new(reason: &'static str, message: String) -> Self {
-        Self { reason, message, refused: false, can_be_accepted: false, throttled: None }
-    }
-
-    fn of(error: &microsoft365::Error) -> Self {
-        let throttled = match error {
-            microsoft365::Error::Fetch(error) => error.throttled(),
-            _ => None,
-        };
-        Self { throttled, ..Self::new(error.name(), error.to_string()) }
-    }
-
-    fn refused(refusal: super::Refusal) -> Self {
-        Self {
-            refused: true,
-            can_be_accepted: refusal.can_be_accepted(),
-            ..Self::new(refusal.name(), refusal.to_string())
-        }
     }
 }
 

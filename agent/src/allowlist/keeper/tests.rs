@@ -5,14 +5,22 @@ use std::{
 };
 
 use hyper::StatusCode;
+use proptest::prelude::*;
 
 use super::*;
-use crate::source::{
-    fetch,
-    microsoft365::{Answer, parse_endpoints},
+use crate::{
+    allowlist::Provenance,
+    source::{
+        fetch,
+        microsoft365::{Answer, Version, parse_endpoints},
+    },
 };
 
 const WORLDWIDE: Instance = Instance::Worldwide;
+const CAPTURE: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../tests/data/worldwide/worldwide-captured-2026-05-29.json"
+);
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// A service and a gate in one: answers in order, and what was asked and
@@ -87,11 +95,7 @@ fn version(text: &str) -> Version {
 }
 
 fn capture(number: &str, edit: impl Fn(&str) -> String) -> Polled {
-    let path = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../tests/data/worldwide/worldwide-captured-2026-05-29.json"
-    );
-    let text = edit(&std::fs::read_to_string(path).unwrap());
+    let text = edit(&std::fs::read_to_string(CAPTURE).unwrap());
     let sets = parse_endpoints(text.as_bytes()).unwrap();
     Ok(Collected::New(Answer { version: version(number), sets }))
 }
@@ -134,7 +138,7 @@ impl Running {
 
     /// Lets time pass; it is paused otherwise.
     async fn pass(&self, time: Duration) {
-        tokio::time::sleep(time + Duration::from_millis(1)).await;
+        tokio::time::sleep(time.saturating_add(Duration::from_millis(1))).await;
     }
 
     fn hash(&self) -> String {
@@ -389,4 +393,151 @@ async fn a_refresh_polls_now() {
     running.pass(Duration::from_secs(1)).await;
     assert_eq!(bench.times(), [0, 100]);
     assert_eq!(running.bench.lock().answers.len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_instead_of_an_answer_is_refused_and_asked_for_again_soon() {
+    let bench = Bench::default();
+    let problem = parse_endpoints(b"<html>").unwrap_err();
+    bench.answer(Err(microsoft365::Error::Malformed { url: "https://test".to_owned(), problem }));
+    let running = Running::start(&bench);
+    running.pass(Duration::from_secs(60)).await;
+    assert_eq!(bench.times(), [0, 60]);
+    assert!(
+        running.metric("exogate_feed_refusals_total{instance=\"Worldwide\",reason=\"not_json\"} 1")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_operator_changes_waits_for_no_grace_period() {
+    let bench = Bench::default();
+    bench.answer(capture("2026052900", |text| text.to_owned()));
+    bench.answer(capture("2026062900", |text| text.replace("\"13.107.6.152/31\",", "")));
+    let running = Running::start(&bench);
+    running.pass(Duration::from_secs(3700)).await;
+    assert_eq!(running.feed().pending_removals.len(), 1);
+    let text = "[[guard]]\nport = 443\nsources = [\"exchange-online\"]\n\
+                [source.exchange-online]\nkind = \"exchange-online-strict\"";
+    let config = Arc::new(Config {
+        state_directory: running.directory.path().to_owned(),
+        ..Config::parse("test".as_ref(), text).unwrap()
+    });
+    let (done, outcome) = oneshot::channel();
+    running.commands.send(Command::Reload { config, done }).await.unwrap();
+    assert_eq!(outcome.await.unwrap(), Ok(()));
+    assert!(running.feed().pending_removals.is_empty());
+    assert_eq!(running.status.borrow().list.sources()[0].count(), (10, 16));
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_cloud_begins_with_what_is_documented_and_polls_at_once() {
+    let bench = Bench::default();
+    bench.answer(capture("2026052900", |text| text.to_owned()));
+    let running = Running::start(&bench);
+    running.pass(Duration::from_secs(1)).await;
+    let text = "[[guard]]\nport = 443\nsources = [\"exchange\", \"graph\"]\n\
+                [source.exchange]\nkind = \"exchange-online\"\ninstance = \"China\"\n\
+                [source.graph]\nkind = \"graph-notifications\"\ninstance = \"China\"";
+    let config = Arc::new(Config {
+        state_directory: running.directory.path().to_owned(),
+        ..Config::parse("test".as_ref(), text).unwrap()
+    });
+    let sets = std::fs::read(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../tests/data/history/china-2023062900-partial.json"
+    ));
+    let sets = parse_endpoints(&sets.unwrap()).unwrap();
+    bench.answer(Err(timeout()));
+    bench.answer(Ok(Collected::New(Answer { version: version("2023062900"), sets })));
+    let (done, outcome) = oneshot::channel();
+    running.commands.send(Command::Reload { config, done }).await.unwrap();
+    assert_eq!(outcome.await.unwrap(), Ok(()));
+    let list = Arc::clone(&running.status.borrow().list);
+    assert_eq!(list.empty_sources().collect::<Vec<_>>(), ["exchange"]);
+    assert_eq!(list.sources()[1].count(), (8, 0));
+
+    running.pass(Duration::from_secs(61)).await;
+    assert_eq!(bench.times(), [0, 1, 61]);
+    let status = running.status.borrow().clone();
+    assert_eq!(status.feeds.keys().collect::<Vec<_>>(), [&Instance::China]);
+    assert_eq!(status.list.sources()[0].entries.len(), 32);
+    assert_eq!(status.list.sources()[1].entries.len(), 8 + 18);
+    // The other cloud is not forgotten, in case the operator comes back to it.
+    let state = StateDirectory::new(running.directory.path()).load().unwrap();
+    assert_eq!(state.len(), 2);
+}
+
+/// The largest answer that is accepted, then half of it, and back from disk.
+#[tokio::test(start_paused = true)]
+async fn the_largest_answer_goes_through_every_step() {
+    let hosts: Vec<_> = (0..1000).map(|n| format!("{n}.{}.example", "x".repeat(200))).collect();
+    let answer = |number: &str, count: u32| {
+        let first = u32::from(std::net::Ipv4Addr::new(40, 0, 0, 0));
+        let ips: Vec<_> = (0..count)
+            .map(|n| format!("{}/32", std::net::Ipv4Addr::from(first.wrapping_add(n << 1))))
+            .collect();
+        let exchange = serde_json::json!({ "id": 1, "serviceArea": "Exchange", "tcpPorts": "443",
+            "ips": ips, "urls": hosts });
+        let graph = serde_json::json!({ "id": 2, "serviceArea": "Common", "tcpPorts": "443",
+            "ips": ["50.0.0.0/24"], "urls": ["graph.microsoft.com"] });
+        let body = serde_json::json!([exchange, graph]).to_string();
+        let sets = parse_endpoints(body.as_bytes()).unwrap();
+        Ok(Collected::New(Answer { version: version(number), sets }))
+    };
+    let bench = Bench::default();
+    bench.answer(answer("2026112300", 99_999));
+    bench.answer(answer("2026122300", 50_000));
+    let running = Running::start(&bench);
+    running.pass(HOUR).await;
+    let feed = running.feed();
+    assert_eq!(feed.version, Some(version("2026122300")), "{:?}", feed.problem);
+    // And what was built in.
+    assert_eq!(feed.pending_removals.len(), 49_999 + 34 + 16);
+    let hash = running.hash();
+    let running = running.restart(&Bench::default());
+    assert_eq!(running.feed().provenance.name(), "last_known_good");
+    assert_eq!(running.hash(), hash);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Whatever becomes of the bytes of an answer: it is applied and all of it
+    /// can be right, or nothing at all has changed.
+    #[test]
+    fn a_damaged_answer_is_applied_whole_or_changes_nothing(
+        damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+    ) {
+        let mut body = std::fs::read(CAPTURE).unwrap();
+        for (at, byte) in damage {
+            let at = at.index(body.len());
+            body[at] = byte;
+        }
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        runtime.unwrap().block_on(async {
+            let bench = Bench::default();
+            let version = version("2026112300");
+            bench.answer(match parse_endpoints(&body) {
+                Ok(sets) => Ok(Collected::New(Answer { version, sets })),
+                Err(problem) => {
+                    Err(microsoft365::Error::Malformed { url: "https://test".to_owned(), problem })
+                }
+            });
+            let running = Running::start(&bench);
+            let before = running.hash();
+            running.pass(Duration::from_secs(1)).await;
+            let feed = running.feed();
+            if feed.problem.is_some() {
+                assert_eq!((feed.version, running.hash()), (None, before));
+                assert!(!running.directory.path().join("state.json").exists());
+            } else {
+                assert_eq!(feed.version, Some(version));
+                // What was remembered is vetted again when it is read.
+                let state = StateDirectory::new(running.directory.path()).load().unwrap();
+                let list = AllowList::build(&Config::default().sources, &state);
+                assert_eq!(list.hash(), running.hash());
+            }
+        });
+    }
 }

@@ -19,6 +19,9 @@ pub const MAX_RECORDS: usize = 10_000;
 /// Most prefixes of all sets together. Captured answers have 129 to 1,774.
 pub const MAX_PREFIXES: usize = 100_000;
 
+/// Longest host (RFC 1035) and service area.
+const MAX_TEXT: usize = 253;
+
 const TOO_MANY: &str = "more than";
 
 /// Why an answer cannot be used.
@@ -52,7 +55,7 @@ impl Malformed {
     }
 
     fn of(error: &serde_json::Error, body: &[u8]) -> Self {
-        let text = error.to_string();
+        let text = excerpt(&error.to_string());
         if text.starts_with(TOO_MANY) {
             Self::TooLarge(text)
         } else if error.is_data() {
@@ -63,6 +66,11 @@ impl Malformed {
             Self::NotJson(format!("{text}; it has {} bytes and begins {start:?}", body.len()))
         }
     }
+}
+
+/// The beginning of a text that may quote an answer: it goes into logs.
+fn excerpt(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(160).collect()
 }
 
 /// Endpoint sets that were read within the limits.
@@ -101,6 +109,13 @@ impl<'de> Deserialize<'de> for EndpointSets {
                     if sets.len() == MAX_RECORDS {
                         return Err(A::Error::custom(format_args!(
                             "{TOO_MANY} {MAX_RECORDS} endpoint sets"
+                        )));
+                    }
+                    // Each goes with every prefix of the set.
+                    let texts = set.urls.iter().chain([&set.service_area]);
+                    if texts.into_iter().any(|text| text.len() > MAX_TEXT) {
+                        return Err(A::Error::custom(format_args!(
+                            "{TOO_MANY} {MAX_TEXT} characters in a host or service area"
                         )));
                     }
                     sets.push(set);
@@ -156,7 +171,7 @@ pub fn parse_version(body: &[u8], instance: Instance) -> Result<Version, Malform
         .find(|one| one.instance.eq_ignore_ascii_case(instance.name()))
         .map(|one| one.latest)
         .ok_or_else(|| {
-            let names: Vec<_> = all.iter().take(4).map(|one| one.instance.as_str()).collect();
+            let names: Vec<_> = all.iter().take(4).map(|one| excerpt(&one.instance)).collect();
             Malformed::OtherInstance(format!("{names:?} instead of {instance}"))
         })
 }
@@ -221,6 +236,17 @@ mod tests {
     }
 
     #[test]
+    fn what_an_answer_says_does_not_flood_the_log() {
+        let long = "\u{1b}[31m".to_owned() + &"x".repeat(100_000);
+        let body = serde_json::json!([{ "id": long, "serviceArea": "Exchange" }]).to_string();
+        let error = parse_endpoints(body.as_bytes()).unwrap_err().to_string();
+        assert!(error.len() < 300 && !error.contains('\u{1b}'), "{error:.400}");
+        let body = serde_json::json!({ "instance": long, "latest": "2026112300" }).to_string();
+        let error = parse_version(body.as_bytes(), Instance::Worldwide).unwrap_err().to_string();
+        assert!(error.len() < 300 && !error.contains('\u{1b}'), "{error:.400}");
+    }
+
+    #[test]
     fn the_limits_hold() {
         let many = |count: usize, record: &str| {
             format!("[{}]", vec![record; count].join(",")).into_bytes()
@@ -234,6 +260,14 @@ mod tests {
         let record = format!(r#"{{"id":1,"serviceArea":"A","ips":[{ips}]}}"#);
         assert!(parse_endpoints(&many(99, &record)).is_ok());
         assert_eq!(parse_endpoints(&many(100, &record)).unwrap_err().name(), "too_large");
+
+        for (key, length) in [("serviceArea", 253), ("serviceArea", 254), ("urls", 254)] {
+            let text = "x".repeat(length);
+            let mut set = serde_json::json!({ "id": 1, "serviceArea": "A" });
+            set[key] = if key == "urls" { [text].into() } else { text.into() };
+            let result = parse_endpoints(serde_json::json!([set]).to_string().as_bytes());
+            assert_eq!(result.is_ok(), length == 253, "{key} {length}");
+        }
 
         let blanks = vec![b' '; MAX_BYTES + 1];
         assert_eq!(parse_endpoints(&blanks).unwrap_err().name(), "too_large");
@@ -274,7 +308,7 @@ mod tests {
                 let at = at.index(body.len());
                 body[at] = byte;
             }
-            let keep = cut.index(body.len() * 2).min(body.len());
+            let keep = cut.index(body.len().saturating_mul(2)).min(body.len());
             if let Ok(sets) = parse_endpoints(&body[..keep]) {
                 prop_assert!(sets.0.len() <= MAX_RECORDS);
             }

@@ -140,3 +140,91 @@ impl Client {
         text.parse().map_err(|_| Error::Url(text))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::fetch::stand_in::{Server, answer};
+
+    const SETS: &str = r#"[{"id":1,"serviceArea":"Exchange","ips":["40.96.0.0/13"]}]"#;
+
+    fn version(number: &str) -> String {
+        answer("200 OK", "", &format!(r#"{{"instance":"Worldwide","latest":"{number}"}}"#))
+    }
+
+    fn sets() -> String {
+        answer("200 OK", "", SETS)
+    }
+
+    async fn collect(server: &Server, applied: Option<&str>) -> Result<Collected, Error> {
+        let id = RequestId::parse("f2c1a0a6-5a5e-4c39-9f6b-3d3f1f4c2b11").unwrap();
+        let client = Client::new(&server.base_url(), id, &server.options()).unwrap();
+        let applied = applied.map(|number| number.parse().unwrap());
+        client.collect(Instance::Worldwide, applied).await
+    }
+
+    #[tokio::test]
+    async fn the_sets_are_asked_for_only_if_the_version_is_another() {
+        let server = Server::start(&[version("2026112300")], false).await;
+        let collected = collect(&server, Some("2026112300")).await.unwrap();
+        assert_eq!(collected, Collected::Unchanged("2026112300".parse().unwrap()));
+        assert_eq!(
+            server.asked(),
+            [
+                "GET /version/Worldwide?ClientRequestId=f2c1a0a6-5a5e-4c39-9f6b-3d3f1f4c2b11 HTTP/1.1"
+            ]
+        );
+
+        // Also if it is an older one: Microsoft may take a publication back.
+        for applied in [None, Some("2026102900"), Some("2026122300")] {
+            let script = [version("2026112300"), sets(), version("2026112300")];
+            let server = Server::start(&script, false).await;
+            let Collected::New(answer) = collect(&server, applied).await.unwrap() else {
+                panic!("{applied:?} is not the latest")
+            };
+            assert_eq!(answer.version, "2026112300".parse().unwrap());
+            assert_eq!(answer.sets.into_sets().len(), 1);
+            assert!(server.asked()[1].starts_with("GET /endpoints/Worldwide?ClientRequestId="));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_publication_between_the_two_requests_is_not_paired_with_the_old_version() {
+        let old = answer("200 OK", "", "[]");
+        let script =
+            [version("2026102900"), old, version("2026112300"), sets(), version("2026112300")];
+        let server = Server::start(&script, false).await;
+        let Collected::New(answer) = collect(&server, None).await.unwrap() else {
+            panic!("nothing was applied")
+        };
+        assert_eq!(answer.version, "2026112300".parse().unwrap());
+        assert_eq!(answer.sets.into_sets().len(), 1);
+        assert_eq!(server.asked().len(), 5);
+    }
+
+    #[tokio::test]
+    async fn a_version_that_never_rests_is_given_up() {
+        let mut script = vec![version("2026112300")];
+        for number in ["2026112301", "2026112302", "2026112303"] {
+            script.extend([sets(), version(number)]);
+        }
+        let server = Server::start(&script, false).await;
+        assert_eq!(collect(&server, None).await.unwrap_err().name(), "moving");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_answer_of_the_service_is_named_with_its_url() {
+        for (script, name) in [
+            (vec![answer("200 OK", "", "<html>")], "not_json"),
+            (vec![version("20261123")], "malformed"),
+            (vec![version("2026112300"), answer("200 OK", "", "{}")], "malformed"),
+            (vec![version("2026112300"), answer("503 Busy", "", "")], "server_error"),
+            (vec![version("2026112300"), sets(), answer("429 Slow", "", "")], "throttled"),
+        ] {
+            let server = Server::start(&script, false).await;
+            let error = collect(&server, None).await.unwrap_err();
+            assert_eq!(error.name(), name);
+            assert!(error.to_string().contains(&server.base_url()), "{error}");
+        }
+    }
+}

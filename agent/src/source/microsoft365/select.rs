@@ -228,4 +228,37 @@ mod tests {
             assert!(text.parse::<HostPattern>().is_err(), "{text:?}");
         }
     }
+
+    #[test]
+    fn a_set_has_to_pass_every_criterion() {
+        let set = |area: &str, ports: &str, urls: &[&str]| EndpointSet {
+            id: 9,
+            service_area: area.to_owned(),
+            urls: urls.iter().map(|url| (*url).to_owned()).collect(),
+            ips: vec![],
+            tcp_ports: ports.parse().unwrap(),
+            udp_ports: "443".parse().unwrap(),
+        };
+        let selection = Selection {
+            service_areas: vec!["exchange".to_owned()],
+            tcp_port: Some(443),
+            url_hosts: vec![HostPattern::exact("outlook.office365.com")],
+            set_ids: vec![1, 9],
+        };
+        let host = ["smtp.office365.com", "outlook.office365.com"];
+        for (set, matches) in [
+            (set("Exchange", "80, 443", &host), true),
+            (set("Exchange", "400-500", &host), true),
+            (set("Common", "443", &host), false),
+            (set("Exchange", "4430", &host), false),
+            (set("Exchange", "50000-59999", &host), false),
+            (set("Exchange", "", &host), false),
+            (set("Exchange", "443", &["smtp.office365.com"]), false),
+            (set("Exchange", "443", &[]), false),
+            (EndpointSet { id: 2, ..set("Exchange", "443", &host) }, false),
+        ] {
+            assert_eq!(selection.matches(&set), matches, "{set:?}");
+        }
+        assert!(Selection::default().matches(&set("Common", "", &[])));
+    }
 }
