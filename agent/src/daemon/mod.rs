@@ -23,6 +23,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
+use exogate_ebpf::compile::CompiledTable;
 use jiff::Timestamp;
 
 pub use self::explain::explain;
@@ -201,7 +202,7 @@ async fn open_gates(
 async fn open_gate(
     name: &str,
     config: &Config,
-    table: &[exogate_ebpf::abi::Line],
+    table: &CompiledTable,
 ) -> Result<Gate, gate::Error> {
     let options = Options {
         attach: config.gate.attach,

@@ -9,7 +9,8 @@ use aya::{
     util::KernelVersion,
 };
 use exogate_ebpf::{
-    abi::{self, Line},
+    abi,
+    compile::CompiledTable,
     packet::LinkLayer,
     verdict::{Action, Family, Reason, can_occur},
 };
@@ -88,7 +89,7 @@ impl Program {
     ///
     /// See [`Error`].
     pub fn load(link_layer: LinkLayer, prefixes: u32) -> Result<Self, Error> {
-        let lines = tables::lines_for(prefixes, &[])?;
+        let lines = tables::lines_for(prefixes, None)?;
         Self::load_with(link_layer, lines, None)
     }
 
@@ -135,9 +136,9 @@ impl Program {
     /// # Errors
     ///
     /// If the table does not fit; the one before it stays in force then.
-    pub fn publish(&mut self, table: &[Line]) -> Result<(), Error> {
+    pub fn publish(&mut self, table: &CompiledTable) -> Result<(), Error> {
         let map = map_fd(&self.ebpf, abi::map::TABLES)?;
-        tables::publish(map.fd().as_fd(), self.lines, &self.control, table)
+        tables::publish(map.fd().as_fd(), self.lines, &mut self.control, table)
     }
 
     /// The table in force.
@@ -145,7 +146,7 @@ impl Program {
     /// # Errors
     ///
     /// If the map cannot be read.
-    pub fn table(&self) -> Result<Vec<Line>, Error> {
+    pub fn table(&self) -> Result<CompiledTable, Error> {
         let map = map_fd(&self.ebpf, abi::map::TABLES)?;
         tables::live(map.fd().as_fd(), self.lines, &self.control)
     }
