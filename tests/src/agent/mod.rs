@@ -14,7 +14,7 @@ use std::{
     fs::{self, File, OpenOptions},
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
-    process::{Child, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     thread,
     time::{Duration, Instant},
@@ -49,7 +49,7 @@ const REQUEST: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Agent {
     lab: Lab,
-    binary: PathBuf,
+    binary: Option<PathBuf>,
     settings: Table,
     directory: PathBuf,
     admin: SocketAddr,
@@ -63,7 +63,7 @@ impl Agent {
     ///
     /// # Errors
     ///
-    /// If the agent has not been built.
+    /// If the lab's directory cannot be written to.
     pub fn new(lab: &Lab) -> Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -72,7 +72,7 @@ impl Agent {
         let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, 9469));
         let mut agent = Self {
             lab: lab.clone(),
-            binary: agent_binary()?,
+            binary: None,
             settings: Table::new(),
             directory,
             admin,
@@ -94,7 +94,7 @@ impl Agent {
     /// Another program than the one that was just built, for instance an older
     /// release. Holds from the next start.
     pub fn use_binary(&mut self, binary: impl Into<PathBuf>) -> &mut Self {
-        self.binary = binary.into();
+        self.binary = Some(binary.into());
         self
     }
 
@@ -146,12 +146,12 @@ impl Agent {
     ///
     /// # Errors
     ///
-    /// If it runs already or cannot be started.
+    /// If it runs already, has not been built, or cannot be started.
     pub fn spawn(&mut self) -> Result<()> {
         ensure!(!self.is_running()?, "the agent runs already");
         self.write_config()?;
         let log = OpenOptions::new().create(true).append(true).open(self.log_file())?;
-        let mut command = self.lab.edge().command(&self.binary);
+        let mut command = self.command()?;
         command.arg("run").arg("--config").arg(self.config_file());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.process = Some(command.spawn().context("the agent cannot be started")?);
@@ -281,7 +281,7 @@ impl Agent {
     /// If it does not end in time. An exit code is no error.
     pub fn cli(&self, arguments: &[&str]) -> Result<Output> {
         self.write_config()?;
-        let mut command = self.lab.edge().command(&self.binary);
+        let mut command = self.command()?;
         run(command.args(arguments).arg("--config").arg(self.config_file()), COMMAND)
     }
 
@@ -357,6 +357,14 @@ impl Agent {
     pub fn log(&self) -> String {
         let log = fs::read(self.log_file()).unwrap_or_default();
         format!("--- log of the agent\n{}---", String::from_utf8_lossy(&log))
+    }
+
+    fn command(&self) -> Result<Command> {
+        let binary = match &self.binary {
+            Some(binary) => binary.clone(),
+            None => agent_binary()?,
+        };
+        Ok(self.lab.edge().command(binary))
     }
 
     fn log_file(&self) -> PathBuf {
