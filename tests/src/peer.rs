@@ -45,7 +45,7 @@ const EDGE_NAME: &str = "edge.example.com";
 pub enum Reached<T> {
     /// There was an answer.
     Answered(T),
-    /// The packets arrived, but nobody listened.
+    /// The packets arrived, but nobody listened, or hung up at once.
     Refused,
     /// Nothing came back.
     TimedOut,
@@ -85,7 +85,14 @@ pub async fn reach(
     socket.bind(SocketAddr::new(source, 0)).with_context(|| format!("{source} cannot be used"))?;
     match timeout(patience, socket.connect(target)).await {
         Ok(Ok(stream)) => Ok(Reached::Answered(stream)),
-        Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => Ok(Reached::Refused),
+        Ok(Err(error))
+            if matches!(
+                error.kind(),
+                ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset
+            ) =>
+        {
+            Ok(Reached::Refused)
+        }
         Ok(Err(error)) if error.kind() == ErrorKind::TimedOut => Ok(Reached::TimedOut),
         Ok(Err(error)) => Err(error).with_context(|| format!("{target} from {source}")),
         Err(_) => Ok(Reached::TimedOut),

@@ -191,13 +191,12 @@ pub(crate) struct Background {
 }
 
 impl Background {
-    /// Stops it, and tells how it fared.
-    pub(crate) fn stop(mut self) -> Result<()> {
-        self.end()
+    /// Waits until it ends by itself, and tells how it fared.
+    pub(crate) fn join(mut self) -> Result<()> {
+        self.ended()
     }
 
-    fn end(&mut self) -> Result<()> {
-        drop(self.stop.take());
+    fn ended(&mut self) -> Result<()> {
         let Some(thread) = self.thread.take() else { return Ok(()) };
         thread.join().map_err(|_| anyhow!("a serving thread panicked"))?
     }
@@ -205,7 +204,8 @@ impl Background {
 
 impl Drop for Background {
     fn drop(&mut self) {
-        if let Err(error) = self.end() {
+        drop(self.stop.take());
+        if let Err(error) = self.ended() {
             eprintln!("error: {error:#}");
         }
     }

@@ -97,11 +97,16 @@ pub const SERVICE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10));
 /// The address of the HTTP proxy.
 pub const PROXY: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 20));
 
+/// The numbers of the router's interfaces start here, away from their peers'. The
+/// kernel delays the first packet of a pair with equal numbers by up to a second: it
+/// takes neither for a veth (`linkwatch_urgent_event`).
+const ROUTER_INDEX: u32 = 100;
+
 /// How the router is wired to the edge host, as commands of `ip` on either side.
 pub(super) fn edge_link(namespace: &str) -> (String, String) {
     let (v4, v6) = (edge(Family::V4), edge(Family::V6));
     let router = format!(
-        "link add edge type veth peer name {EDGE_INTERFACE} netns {namespace}
+        "link add edge index {ROUTER_INDEX} type veth peer name {EDGE_INTERFACE} netns {namespace}
          address add 198.51.100.1/24 dev edge
          address add 2001:db8:e::1/64 dev edge nodad
          link set edge up\n"
@@ -120,9 +125,14 @@ pub(super) fn edge_link(namespace: &str) -> (String, String) {
 /// router has no address in the sender's networks, because they are not its own.
 pub(super) fn peer_link(peer: Peer, namespace: &str) -> (String, String) {
     let name = peer.name();
+    let index = match peer {
+        Peer::Exchange => ROUTER_INDEX + 1,
+        Peer::Graph => ROUTER_INDEX + 2,
+        Peer::Stranger => ROUTER_INDEX + 3,
+    };
     let (v4, v6) = (peer.address(Family::V4), peer.address(Family::V6));
     let router = format!(
-        "link add {name} type veth peer name eth0 netns {namespace}
+        "link add {name} index {index} type veth peer name eth0 netns {namespace}
          address add 198.18.0.1 peer {v4}/32 dev {name}
          address add fe80::1/64 dev {name} nodad
          link set {name} up

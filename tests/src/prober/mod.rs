@@ -133,10 +133,7 @@ impl Prober {
     pub fn stop(mut self) -> Result<Report> {
         self.sending.store(false, Ordering::Relaxed);
         // Attempts that were begun are brought to their end.
-        thread::sleep(stream::HANDSHAKE);
-        for sender in self.senders.drain(..) {
-            sender.stop()?;
-        }
+        self.senders.drain(..).try_for_each(Background::join)?;
         thread::sleep(SETTLE);
         Ok(self.report())
     }

@@ -15,6 +15,7 @@ use anyhow::{Context, Result};
 use futures_util::future::try_join_all;
 use tokio::{
     net::{TcpListener, UdpSocket},
+    task::JoinSet,
     time::{MissedTickBehavior, interval},
 };
 
@@ -27,7 +28,7 @@ use crate::{
 };
 
 /// How long a TCP attempt may last: the first SYN and one repetition.
-pub(super) const HANDSHAKE: Duration = Duration::from_millis(2_500);
+const HANDSHAKE: Duration = Duration::from_millis(2_500);
 /// When the kernel repeats a SYN (TCP_TIMEOUT_INIT).
 const REPETITION: Duration = Duration::from_secs(1);
 
@@ -136,10 +137,12 @@ async fn shake_hands(
     let mut ticks = interval(plan.handshake_every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let target = SocketAddr::new(edge(flow.family), plan.port);
+    let mut attempts = JoinSet::new();
     while sending.load(Ordering::Relaxed) {
         ticks.tick().await;
+        while attempts.try_join_next().transpose()?.is_some() {}
         let numbers = Arc::clone(&numbers);
-        tokio::spawn(async move {
+        attempts.spawn(async move {
             let begin = Instant::now();
             let outcome = reach(flow.peer.address(flow.family), target, HANDSHAKE).await;
             let count = &mut lock(&numbers).handshakes;
@@ -158,6 +161,7 @@ async fn shake_hands(
             }
         });
     }
+    while attempts.join_next().await.transpose()?.is_some() {}
     Ok(())
 }
 
@@ -188,7 +192,6 @@ pub(super) async fn accept(listener: std::net::TcpListener) -> Result<()> {
     let listener = TcpListener::from_std(listener)?;
     loop {
         // A prober hangs up at once; that is no fault.
-        let Ok((stream, _)) = listener.accept().await else { continue };
-        drop(stream.set_zero_linger());
+        drop(listener.accept().await);
     }
 }
