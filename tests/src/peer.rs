@@ -133,9 +133,23 @@ impl Lab {
     ///
     /// See [`reach`]; also if TLS or HTTP fail.
     pub fn https(&self, peer: Peer, family: Family, path: &str) -> Result<Reached<http::Response>> {
+        self.https_from(peer, peer.address(family), path)
+    }
+
+    /// Gets `path` from the edge host's HTTPS port, from one of a sender's addresses.
+    ///
+    /// # Errors
+    ///
+    /// See [`Lab::https`].
+    pub fn https_from(
+        &self,
+        peer: Peer,
+        source: IpAddr,
+        path: &str,
+    ) -> Result<Reached<http::Response>> {
         let get = Get {
-            source: Some(peer.address(family)),
-            target: SocketAddr::new(edge(family), HTTPS),
+            source: Some(source),
+            target: SocketAddr::new(edge(Family::of(source)), HTTPS),
             tls: Some((self.authority().client()?, ServerName::try_from(EDGE_NAME)?)),
             path: path.to_owned(),
             patience: PATIENCE,
@@ -171,7 +185,8 @@ impl EdgeServer {
         Ok(Self { _threads: threads.collect::<Result<_>>()?, connections, _lab: lab.clone() })
     }
 
-    /// How many connections came from each address.
+    /// How many connections came from each address. A connection counts a moment
+    /// after its client has it.
     #[must_use]
     pub fn connections(&self) -> BTreeMap<IpAddr, u64> {
         lock(&self.connections).clone()
