@@ -7,6 +7,7 @@ use exogate_tests::{
     peer::{EdgeServer, HTTPS, Reached},
     service::captures,
 };
+use ipnet::IpNet;
 use serde_json::Value;
 
 #[test]
@@ -122,17 +123,8 @@ fn texts(list: &Value) -> Vec<String> {
 
 /// Whether a prefix, or a single address, holds `address`.
 fn holds(prefix: &str, address: IpAddr) -> bool {
-    let (network, length) = prefix.split_once('/').unwrap_or((prefix, "128"));
-    let length: u32 = length.parse().unwrap();
-    let common = match (network.parse().unwrap(), address) {
-        (network, address) if network == address => 128,
-        (IpAddr::V4(network), IpAddr::V4(address)) => {
-            (network.to_bits() ^ address.to_bits()).leading_zeros()
-        }
-        (IpAddr::V6(network), IpAddr::V6(address)) => {
-            (network.to_bits() ^ address.to_bits()).leading_zeros()
-        }
-        _ => 0,
-    };
-    common >= length
+    match prefix.parse::<IpNet>() {
+        Ok(prefix) => prefix.contains(&address),
+        Err(_) => prefix.parse::<IpAddr>().unwrap() == address,
+    }
 }
