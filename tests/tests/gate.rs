@@ -69,3 +69,22 @@ fn the_handle_reads_what_the_agent_tells() {
     assert!(agent.terminate().unwrap().success(), "{}", agent.log());
     drop(lab);
 }
+
+#[test]
+fn detaching_lets_everybody_in_again() {
+    let lab = Lab::new().unwrap();
+    let mut agent = Agent::new(&lab).unwrap();
+    agent.set("gate.on_stop", "detach").unwrap();
+    agent.start().unwrap();
+    let prober = Prober::start(&lab, Plan::default()).unwrap();
+    sleep(MOMENT);
+    agent.terminate().unwrap();
+    let open = prober.elapsed();
+    sleep(MOMENT);
+    let report = prober.stop().unwrap();
+    for family in Family::ALL {
+        let stranger = report.datagrams(Peer::Stranger, family);
+        assert!(stranger.first.unwrap() > MOMENT && stranger.last.unwrap() > open, "{report}");
+        assert_eq!(stranger.gaps.len(), 1, "{report}");
+    }
+}
