@@ -166,7 +166,8 @@ pub fn lines_for(prefixes: u32) -> u32 {
     let keys = 2 * u64::from(prefixes) + 1;
     let directories = 2 * (1u64 << directory_width(keys)) / LINE_WORDS as u64;
     let first = keys.div_ceil(WIDE_NODE_INTERVALS as u64).next_power_of_two();
-    let second = u64::from(prefixes) + 1;
+    // And a node each for the levels that are empty.
+    let second = u64::from(prefixes) + 2;
     let lines = u64::from(INDEX_LINE) + directories + first + second;
     u32::try_from(lines).unwrap_or(u32::MAX)
 }
