@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::gate::{
     Error, Interface,
-    error::{io_cause, kernel_release},
+    error::{has_capabilities, io_cause, kernel_release},
     observe::{BlockedSource, Count, Events, Plain},
     pins::Generation,
     tables::{self, ControlPage},
@@ -336,18 +336,18 @@ fn load_entry(ebpf: &mut Ebpf) -> Result<&'static str, Error> {
     let xdp: &mut Xdp = program.try_into().map_err(|error| Error::bpf("finding itself", error))?;
     match xdp.load() {
         Ok(()) => Ok(entry),
-        Err(ProgramError::LoadError { io_error, verifier_log })
-            if io_error.raw_os_error() != Some(libc::EPERM) =>
-        {
+        Err(ProgramError::LoadError { io_error, verifier_log }) => {
             tracing::debug!(%verifier_log, "the verifier refused the program");
-            Err(Error::Unsupported {
-                release: kernel_release(),
-                action: "loading the XDP program",
-                source: Box::new(io_error),
+            // Without CAP_PERFMON the verifier refuses what it otherwise accepts.
+            Err(if has_capabilities() {
+                Error::Unsupported {
+                    release: kernel_release(),
+                    action: "loading the XDP program",
+                    source: Box::new(io_error),
+                }
+            } else {
+                Error::Permission { action: "loading the XDP program", source: io_error }
             })
-        }
-        Err(ProgramError::LoadError { io_error, .. }) => {
-            Err(Error::Permission { action: "loading the XDP program", source: io_error })
         }
         Err(error) => Err(Error::bpf("loading the XDP program", error)),
     }

@@ -148,7 +148,7 @@ fn assert_agree(nets: Vec<(IpNet, u32)>, most: usize) {
 }
 
 fn data(relative: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/endpoints").join(relative)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data").join(relative)
 }
 
 /// What Microsoft lists for Exchange on TCP 443, each prefix once.
