@@ -72,45 +72,37 @@ impl Line {
     }
 }
 
-/// What the agent may change while the program runs, other than the lines of the
+/// What the agent may change while the program runs, other than the nodes of the
 /// tables.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Control {
-    /// Which of `headers` is in force: 0 or 1. The only word a publish switches.
+    /// Which of `heads` is in force: 0 or 1. The only word a publish switches.
     pub live: u32,
     /// Unix time in seconds as the agent last wrote it: the clock of the
     /// [`Sampler`] and of [`Blocked::last_seen`]. It stands still while no agent
     /// runs.
     pub epoch: u32,
-    /// The headers of the two tables. They lie here, and not among the lines, so
-    /// that one lookup reaches all that a packet without a listed port needs.
-    pub headers: [Header; 2],
+    /// The heads of the two tables. All that most packets need lies here, in one
+    /// element, because every lookup in a map costs as much as a few comparisons.
+    pub heads: [Head; 2],
 }
 
-/// The fixed part of a table. Places of sections are lines, counted from `base`.
+/// The part of a table whose size does not depend on the list. Places of nodes are
+/// lines, counted from `base`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Header {
+pub struct Head {
     /// First line of the table in the `TABLES` map.
     pub base: u32,
-    /// Lines that it occupies.
+    /// Lines that it occupies there.
     pub lines: u32,
     /// Bits of [`crate::table::flag`].
     pub flags: u32,
     /// Union of the masks of all guards.
     pub any_guard: u32,
-    /// Right shift that turns an IPv4 address into a directory index.
-    pub v4_shift: u32,
-    /// IPv4 directory.
-    pub v4_directory: u32,
     /// IPv4 nodes.
     pub v4_nodes: u32,
-    /// Right shift that turns the upper half of an address in 2000::/3, less its
-    /// first three bits, into a directory index.
-    pub v6_shift: u32,
-    /// IPv6 directory.
-    pub v6_directory: u32,
     /// IPv6 nodes, by upper halves.
     pub v6_nodes: u32,
     /// IPv6 nodes of the second level, by lower halves.
@@ -121,31 +113,25 @@ pub struct Header {
     pub v6_above: u32,
     /// The sources that each guard accepts. Guard 0 does not exist.
     pub guards: [u32; GUARDS],
+    /// The guard of every port, 0 for none: TCP's, then UDP's.
+    pub ports: [u8; 2 * PORTS],
+    /// Entries by the first [`DIRECTORY_BITS`] bits of an IPv4 address.
+    pub v4_directory: [u32; DIRECTORY],
+    /// Entries by the [`DIRECTORY_BITS`] bits of an address in 2000::/3 that follow
+    /// the first three.
+    pub v6_directory: [u32; DIRECTORY],
 }
 
 /// Guards with different sources that one table can tell apart, and one more.
 pub const GUARDS: usize = 256;
-
-impl Default for Header {
-    fn default() -> Self {
-        Self {
-            base: 0,
-            lines: 0,
-            flags: 0,
-            any_guard: 0,
-            v4_shift: 0,
-            v4_directory: 0,
-            v4_nodes: 0,
-            v6_shift: 0,
-            v6_directory: 0,
-            v6_nodes: 0,
-            v6_low_nodes: 0,
-            v6_below: 0,
-            v6_above: 0,
-            guards: [0; GUARDS],
-        }
-    }
-}
+/// Ports of a protocol.
+pub const PORTS: usize = 65_536;
+/// Leading bits of an address that index a directory: enough that few nodes remain
+/// per block, few enough that what is used of it stays in the cache. Measured, see
+/// BENCHMARKS.md.
+pub const DIRECTORY_BITS: u32 = 16;
+/// Entries of a directory.
+pub const DIRECTORY: usize = 1 << DIRECTORY_BITS;
 
 /// Packets and bytes of one [`counter_index`] on one CPU.
 #[repr(C)]
@@ -235,7 +221,7 @@ pub struct DropEvent {
 // SAFETY: integers and arrays of integers, without padding (asserted below).
 unsafe impl Plain for Line {}
 // SAFETY: as above.
-unsafe impl Plain for Header {}
+unsafe impl Plain for Head {}
 // SAFETY: as above.
 unsafe impl Plain for Control {}
 // SAFETY: as above.
@@ -249,8 +235,8 @@ unsafe impl Plain for DropEvent {}
 
 const _: () = {
     assert!(size_of::<Line>() == 64 && align_of::<Line>() == 8);
-    assert!(size_of::<Header>() == 13 * 4 + GUARDS * 4);
-    assert!(size_of::<Control>() == 8 + 2 * size_of::<Header>());
+    assert!(size_of::<Head>() == 9 * 4 + 4 * GUARDS + 2 * PORTS + 2 * 4 * DIRECTORY);
+    assert!(size_of::<Control>() == 8 + 2 * size_of::<Head>());
     assert!(size_of::<Counter>() == 16);
     assert!(size_of::<Sampler>() == 8);
     assert!(size_of::<Blocked>() == 16);

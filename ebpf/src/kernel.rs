@@ -66,9 +66,9 @@ fn run(context: &XdpContext, length: u32) -> u32 {
     let Some(control) = CONTROL.get(0) else { return xdp_action::XDP_PASS };
     // SAFETY: a place in the map; the agent may switch it at any time.
     let live = unsafe { core::ptr::read_volatile(&raw const control.live) };
-    // SAFETY: one bit is below the two headers.
-    let header = unsafe { control.headers.get_unchecked((live & 1) as usize) };
-    let judge = Judge(Table::new(&TablesMap, header));
+    // SAFETY: one bit is below the two heads.
+    let head = unsafe { control.heads.get_unchecked((live & 1) as usize) };
+    let judge = Judge(Table::new(&TablesMap, head));
     let verdict = packet::parse_then(&Frame::of(context), link_layer(), &judge);
     count(verdict, length);
     if verdict.action == Action::Pass {

@@ -278,8 +278,8 @@ fn parse_ipv6<P: Packet + ?Sized, T: Then>(packet: &P, at: usize, next: &T) -> T
                     // Without branches, so that the verifier has one way through each
                     // round: 8 + 8 n bytes, 8 + 4 n, or 8.
                     let length = usize::from(extension.length);
-                    offset += 8 + (length * 8 & !(is_fragment | is_authentication));
-                    offset += length * 4 & is_authentication;
+                    offset += 8 + ((length * 8) & !(is_fragment | is_authentication));
+                    offset += (length * 4) & is_authentication;
                     protocol = extension.next_header;
                 }
                 _ => return next.then(Parsed::Portless { family }),

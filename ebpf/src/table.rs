@@ -3,8 +3,9 @@
 //!
 //! # Layout
 //!
-//! A table is a [`Header`] and a run of [`Line`]s without pointers: first the
-//! guard of every port, then for each family an *interval index*:
+//! A table is a [`Head`] of fixed size and a run of [`Line`]s, without pointers. The
+//! head says which guard stands on each port, and begins for each family an
+//! *interval index*:
 //!
 //! - the address space is cut at every prefix boundary into adjoining intervals,
 //!   each with the mask of the sources that contain it;
@@ -27,7 +28,7 @@
 //! the block, so they never match. The compiler of the table pads accordingly.
 
 use crate::{
-    abi::{GUARDS, Header, LINE_WORDS, Line},
+    abi::{DIRECTORY_BITS, GUARDS, Head, LINE_WORDS, Line},
     opaque::opaque,
     packet::{Address, TCP},
     verdict::Action,
@@ -104,7 +105,7 @@ impl Entry {
     }
 }
 
-/// Bits of [`Header::flags`].
+/// Bits of [`Head::flags`].
 pub mod flag {
     /// Refused packets are dropped, not only counted.
     pub const ENFORCE: u32 = 1;
@@ -112,25 +113,19 @@ pub mod flag {
     pub const DESTINATIONS: u32 = 2;
 }
 
-/// Lines for the ports of one protocol: one byte per port, the number of its
-/// guard, 0 for none. TCP's come first in a table, then UDP's.
-pub const PORT_LINES: u32 = 65_536 / 64;
-/// First line behind the ports.
-pub const INDEX_LINE: u32 = 2 * PORT_LINES;
-
 /// A table in place.
 pub struct Table<'a, L: ?Sized> {
     lines: &'a L,
-    header: &'a Header,
+    head: &'a Head,
 }
 
 // A lookup that leaves the map finds no line and answers 0: no source, so that
 // a damaged table refuses. The arithmetic wraps for the same reason.
 impl<'a, L: Lines + ?Sized> Table<'a, L> {
-    /// The table that a header describes.
+    /// The table that a head begins.
     #[inline(always)]
-    pub const fn new(lines: &'a L, header: &'a Header) -> Self {
-        Self { lines, header }
+    pub const fn new(lines: &'a L, head: &'a Head) -> Self {
+        Self { lines, head }
     }
 
     /// The mask of sources that the guard on a port accepts; `None` without a
@@ -138,11 +133,11 @@ impl<'a, L: Lines + ?Sized> Table<'a, L> {
     #[inline(always)]
     #[must_use]
     pub fn guard(&self, protocol: u8, port: u16) -> Option<u32> {
-        let first = if protocol == TCP { 0 } else { PORT_LINES };
-        let word = self.line(first.wrapping_add(u32::from(port) >> 6)).word(u32::from(port) >> 2);
-        let guard = (word >> ((port & 3) << 3) & 0xff) as usize;
+        let place = usize::from(protocol != TCP) << 16 | usize::from(port);
+        // SAFETY: one bit and sixteen are below 2 * PORTS.
+        let guard = unsafe { *self.head.ports.get_unchecked(place) };
         // SAFETY: eight bits are below GUARDS.
-        let mask = unsafe { *self.header.guards.get_unchecked(guard) };
+        let mask = unsafe { *self.head.guards.get_unchecked(usize::from(guard)) };
         if guard == 0 { None } else { Some(mask) }
     }
 
@@ -150,21 +145,21 @@ impl<'a, L: Lines + ?Sized> Table<'a, L> {
     #[inline(always)]
     #[must_use]
     pub fn any_guard(&self) -> u32 {
-        self.header.any_guard
+        self.head.any_guard
     }
 
     /// What happens to refused packets.
     #[inline(always)]
     #[must_use]
     pub fn refusal(&self) -> Action {
-        if self.header.flags & flag::ENFORCE != 0 { Action::Drop } else { Action::WouldDrop }
+        if self.head.flags & flag::ENFORCE != 0 { Action::Drop } else { Action::WouldDrop }
     }
 
     /// Whether only some destination addresses are guarded.
     #[inline(always)]
     #[must_use]
     pub fn restricts_destinations(&self) -> bool {
-        self.header.flags & flag::DESTINATIONS != 0
+        self.head.flags & flag::DESTINATIONS != 0
     }
 
     /// Whether the address is guarded, where not all are.
@@ -197,12 +192,13 @@ impl<'a, L: Lines + ?Sized> Table<'a, L> {
 
     #[inline(always)]
     fn v4(&self, address: u32) -> Entry {
-        let block = address.wrapping_shr(self.header.v4_shift);
-        let entry = self.entry(self.header.v4_directory, block);
+        let block = (address >> (32 - DIRECTORY_BITS)) as usize;
+        // SAFETY: so many bits are below DIRECTORY.
+        let entry = Entry(unsafe { *self.head.v4_directory.get_unchecked(block) });
         if !entry.is_run() {
             return entry;
         }
-        let nodes = self.header.v4_nodes;
+        let nodes = self.head.v4_nodes;
         let place =
             descend(entry, |node| less(address, self.line(nodes.wrapping_add(node)).word(0)));
         let node = self.line(nodes.wrapping_add(place));
@@ -215,21 +211,22 @@ impl<'a, L: Lines + ?Sized> Table<'a, L> {
     #[inline(always)]
     fn v6(&self, high: u64, low: u64) -> Entry {
         let entry = match high >> 61 {
-            0 => Entry(self.header.v6_below),
+            0 => Entry(self.head.v6_below),
             1 => {
-                let block = (high & (u64::MAX >> 3)).wrapping_shr(self.header.v6_shift);
-                self.entry(self.header.v6_directory, block as u32)
+                let block = (high << 3 >> (64 - DIRECTORY_BITS)) as usize;
+                // SAFETY: so many bits are below DIRECTORY.
+                Entry(unsafe { *self.head.v6_directory.get_unchecked(block) })
             }
-            _ => Entry(self.header.v6_above),
+            _ => Entry(self.head.v6_above),
         };
         if !entry.is_run() {
             return entry;
         }
-        let entry = self.wide(entry, self.header.v6_nodes, high);
+        let entry = self.wide(entry, self.head.v6_nodes, high);
         if !entry.is_run() {
             return entry;
         }
-        self.wide(entry, self.header.v6_low_nodes, low)
+        self.wide(entry, self.head.v6_low_nodes, low)
     }
 
     /// What applies to a 64-bit key in a run of nodes.
@@ -242,17 +239,11 @@ impl<'a, L: Lines + ?Sized> Table<'a, L> {
         Entry(node.word(8 | at))
     }
 
-    /// Entry `index` of a directory.
-    #[inline(always)]
-    fn entry(&self, directory: u32, index: u32) -> Entry {
-        Entry(self.line(directory.wrapping_add(index >> 4)).word(index))
-    }
-
     /// A line of this table.
     #[inline(always)]
     fn line(&self, index: u32) -> &Line {
         const OUTSIDE: &Line = &Line([0; LINE_WORDS]);
-        match self.lines.line(self.header.base.wrapping_add(index)) {
+        match self.lines.line(self.head.base.wrapping_add(index)) {
             Some(line) => line,
             None => OUTSIDE,
         }

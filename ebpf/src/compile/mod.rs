@@ -15,12 +15,9 @@ use self::{
     level::{Level, LowLevel},
 };
 use crate::{
-    abi::{Header, LINE_WORDS, Line},
+    abi::{DIRECTORY, DIRECTORY_BITS, Head, Line, PORTS},
     packet::{TCP, UDP},
-    table::{
-        Entry, INDEX_LINE, MAX_GUARDS, MAX_NODES, MAX_SOURCES, PORT_LINES, Table,
-        WIDE_NODE_INTERVALS, flag,
-    },
+    table::{Entry, MAX_GUARDS, MAX_NODES, MAX_SOURCES, Table, WIDE_NODE_INTERVALS, flag},
 };
 
 /// A prefix and the sources that contain it. Host bits are ignored.
@@ -127,9 +124,9 @@ impl std::error::Error for Error {}
 /// A compiled policy: what the kernel reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CompiledTable {
-    /// Its header, for a table that begins at line 0.
-    pub header: Header,
-    /// Its lines.
+    /// Its head, for a table that begins at line 0.
+    pub head: Box<Head>,
+    /// Its lines: the nodes.
     pub lines: Vec<Line>,
 }
 
@@ -137,7 +134,7 @@ impl CompiledTable {
     /// The table, to look things up in.
     #[must_use]
     pub fn table(&self) -> Table<'_, [Line]> {
-        Table::new(&self.lines, &self.header)
+        Table::new(&self.lines, &self.head)
     }
 }
 
@@ -164,23 +161,15 @@ pub fn compile(policy: &Policy) -> Result<CompiledTable, Error> {
 #[allow(clippy::arithmetic_side_effects, reason = "far below 2^64 for any u32")]
 pub fn lines_for(prefixes: u32) -> u32 {
     let keys = 2 * u64::from(prefixes) + 1;
-    let directories = 2 * (1u64 << directory_width(keys)) / LINE_WORDS as u64;
     let first = keys.div_ceil(WIDE_NODE_INTERVALS as u64).next_power_of_two();
     // And a node each for the levels that are empty.
     let second = u64::from(prefixes) + 2;
-    let lines = u64::from(INDEX_LINE) + directories + first + second;
-    u32::try_from(lines).unwrap_or(u32::MAX)
-}
-
-/// Bits of the directories: enough that few nodes remain per block, few enough
-/// that they stay in the cache. Measured, see BENCHMARKS.md.
-const fn directory_width(keys: u64) -> u32 {
-    if keys > 200_000 { 18 } else { 16 }
+    u32::try_from(first + second).unwrap_or(u32::MAX)
 }
 
 /// A table as it grows.
 struct Builder {
-    header: Header,
+    head: Box<Head>,
     lines: Vec<Line>,
 }
 
@@ -192,13 +181,14 @@ struct Builder {
 )]
 impl Builder {
     fn new(policy: &Policy) -> Result<Self, Error> {
-        let lines = vec![Line::default(); INDEX_LINE as usize];
-        let mut builder = Self { header: Header::default(), lines };
+        // SAFETY: any bytes are a Head, zeros among them. It is too large for a stack.
+        let head = unsafe { Box::<Head>::new_zeroed().assume_init() };
+        let mut builder = Self { head, lines: Vec::new() };
         if policy.enforce {
-            builder.header.flags |= flag::ENFORCE;
+            builder.head.flags |= flag::ENFORCE;
         }
         if policy.destinations.is_some() {
-            builder.header.flags |= flag::DESTINATIONS;
+            builder.head.flags |= flag::DESTINATIONS;
         }
         builder.guards(&policy.guards)?;
         Ok(builder)
@@ -215,7 +205,7 @@ impl Builder {
         }
         let mut masks: Vec<u32> = Vec::new();
         for ((protocol, port), sources) in by_port {
-            self.header.any_guard |= sources;
+            self.head.any_guard |= sources;
             let number = masks.iter().position(|&mask| mask == sources).unwrap_or_else(|| {
                 masks.push(sources);
                 masks.len() - 1
@@ -223,14 +213,12 @@ impl Builder {
             if number > MAX_GUARDS as usize {
                 return Err(Error::TooManyGuards);
             }
-            self.header.guards[number] = sources;
+            self.head.guards[number] = sources;
             let first = match protocol {
                 Protocol::Tcp => 0,
-                Protocol::Udp => PORT_LINES as usize,
+                Protocol::Udp => PORTS,
             };
-            let Line(words) = &mut self.lines[first + usize::from(port >> 6)];
-            words[usize::from(port >> 2) % LINE_WORDS] |=
-                (number as u32) << (u32::from(port & 3) * 8);
+            self.head.ports[first + usize::from(port)] = number as u8;
         }
         Ok(())
     }
@@ -238,12 +226,9 @@ impl Builder {
     fn v4(&mut self, boundaries: &[Boundary]) -> Result<(), Error> {
         let keys = boundaries.iter().map(|boundary| boundary.first as u64).collect();
         let values = boundaries.iter().map(|boundary| Entry::mask(boundary.mask)).collect();
-        let width = directory_width(boundaries.len() as u64);
         let mut level = Level::narrow(keys, values)?;
-        let directory = level.directory(0, 32, width);
-        self.header.v4_shift = 32 - width;
-        self.header.v4_directory = self.directory(&directory);
-        self.header.v4_nodes = self.section(level.lines());
+        self.head.v4_directory = directory(&mut level, 0, 32);
+        self.head.v4_nodes = self.section(level.lines());
         Ok(())
     }
 
@@ -251,14 +236,11 @@ impl Builder {
         const FIRST: u64 = 1 << 61;
         const END: u64 = 2 << 61;
         let (mut level, low) = levels(boundaries)?;
-        let width = directory_width(boundaries.len() as u64);
-        self.header.v6_below = level.entry(0, FIRST - 1).0;
-        self.header.v6_above = level.entry(END, u64::MAX).0;
-        let directory = level.directory(FIRST, 61, width);
-        self.header.v6_shift = 61 - width;
-        self.header.v6_directory = self.directory(&directory);
-        self.header.v6_nodes = self.section(level.lines());
-        self.header.v6_low_nodes = self.section(low.finish()?.lines());
+        self.head.v6_below = level.entry(0, FIRST - 1).0;
+        self.head.v6_above = level.entry(END, u64::MAX).0;
+        self.head.v6_directory = directory(&mut level, FIRST, 61);
+        self.head.v6_nodes = self.section(level.lines());
+        self.head.v6_low_nodes = self.section(low.finish()?.lines());
         Ok(())
     }
 
@@ -269,15 +251,19 @@ impl Builder {
         at as u32
     }
 
-    fn directory(&mut self, entries: &[Entry]) -> u32 {
-        let (lines, _) = entries.as_chunks::<LINE_WORDS>();
-        self.section(lines.iter().map(|entries| Line(entries.map(|entry| entry.0))).collect())
-    }
-
     fn finish(mut self) -> CompiledTable {
-        self.header.lines = self.lines.len() as u32;
-        CompiledTable { header: self.header, lines: self.lines }
+        self.head.lines = self.lines.len() as u32;
+        CompiledTable { head: self.head, lines: self.lines }
     }
+}
+
+/// The directory of a level, for 2^`bits` addresses from `first` on.
+fn directory(level: &mut Level, first: u64, bits: u32) -> [u32; DIRECTORY] {
+    let mut entries = [0; DIRECTORY];
+    for (entry, found) in entries.iter_mut().zip(level.directory(first, bits, DIRECTORY_BITS)) {
+        *entry = found.0;
+    }
+    entries
 }
 
 /// Splits IPv6 intervals into a level of upper halves and one of lower halves.
