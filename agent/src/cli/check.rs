@@ -4,7 +4,7 @@ use std::{net::IpAddr, process::ExitCode, sync::Arc};
 
 use prometheus::Registry;
 
-use super::{Failure, File};
+use super::{Failure, File, ago};
 use crate::{
     admin::{api::Check, client},
     allowlist::Keeper,
@@ -54,16 +54,22 @@ fn print(check: &Check) {
     if check.matches.is_empty() {
         println!("  in no source");
     }
+    for known in &check.left_out {
+        println!(
+            "  but in {} of {} {}: {}",
+            known.prefix, known.instance, known.origin, known.suggestion
+        );
+    }
     for found in &check.matches {
         println!("  in {} of {}: {}", found.prefix, found.source, found.origin);
     }
     for feed in &check.feeds {
         println!(
-            "  {}: version {}, {} since {}",
+            "  {}: published version {}, {} since {}",
             feed.instance,
             feed.version.as_deref().unwrap_or("unknown"),
             feed.provenance,
-            feed.since.as_deref().unwrap_or("unknown")
+            ago(feed.since.as_deref())
         );
     }
     if let Some(blocked) = &check.blocked {
