@@ -83,7 +83,7 @@ impl Held {
 /// Names the definition of a source in few characters: what another definition
 /// brought is replaced by what the new one brings, with no grace period.
 pub(super) fn definition(source: &Source) -> String {
-    fingerprint(source.definition.to_string().as_bytes())
+    fingerprint(format!("{:?}", source.definition).as_bytes())
 }
 
 /// Where the content in force was taken from.

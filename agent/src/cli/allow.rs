@@ -98,10 +98,10 @@ fn show(entries: &[Temporary], json: bool) -> Result<ExitCode, Failure> {
         return print_json(&entries);
     }
     for entry in entries {
-        println!("{:<43} until {}: {}", entry.prefix.to_string(), entry.until, entry.reason);
+        say!("{:<43} until {}: {}", entry.prefix.to_string(), entry.until, entry.reason);
     }
     if entries.is_empty() {
-        println!("nothing is allowed by hand");
+        say!("nothing is allowed by hand");
     }
     Ok(ExitCode::SUCCESS)
 }

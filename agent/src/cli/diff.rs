@@ -24,15 +24,15 @@ pub(super) async fn run(file: &File, json: bool) -> Result<ExitCode, Failure> {
 /// Prints it for people.
 pub(super) fn print(diff: &Diff) {
     if diff.hold {
-        println!("updates are ON HOLD; `exogate feed resume` ends that");
+        say!("updates are ON HOLD; `exogate feed resume` ends that");
     }
     for feed in &diff.feeds {
         let running = feed.running.as_deref().unwrap_or("unknown");
         match (&feed.offered, &feed.seen) {
             (Some(offered), Some(seen)) => {
-                println!("{}: running {running}, offered {offered} (seen {seen})", feed.feed);
+                say!("{}: running {running}, offered {offered} (seen {seen})", feed.feed);
             }
-            _ => println!("{}: running {running}, nothing else is offered", feed.feed),
+            _ => say!("{}: running {running}, nothing else is offered", feed.feed),
         }
         if let Some(problem) = &feed.problem {
             let hint = if problem.can_be_accepted {
@@ -40,7 +40,7 @@ pub(super) fn print(diff: &Diff) {
             } else {
                 String::new()
             };
-            println!("  PROBLEM: {} ({}){hint}", problem.message, problem.reason);
+            say!("  PROBLEM: {} ({}){hint}", problem.message, problem.reason);
         }
         changes("+", &feed.added, "");
         changes("-", &feed.removed, " (after the grace period)");
@@ -50,10 +50,10 @@ pub(super) fn print(diff: &Diff) {
 
 fn changes(sign: &str, changes: &[Change], note: &str) {
     for change in changes.iter().take(SHOWN) {
-        println!("  {sign} {} {}{note}", change.prefix, change.source);
+        say!("  {sign} {} {}{note}", change.prefix, change.source);
     }
     let more = changes.len().saturating_sub(SHOWN);
     if more > 0 {
-        println!("  {sign} and {more} more{note}");
+        say!("  {sign} and {more} more{note}");
     }
 }

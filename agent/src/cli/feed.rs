@@ -126,7 +126,7 @@ fn offline(config: Config, import: &Import, json: bool) -> Result<ExitCode, Fail
     if json {
         return print_json(&serde_json::json!({ "list": hash, "stored": true }));
     }
-    println!("stored; no agent is running, so it is in force with the next start (list {hash})");
+    say!("stored; no agent is running, so it is in force with the next start (list {hash})");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -153,6 +153,6 @@ fn show(obeyed: &Obeyed, json: bool) -> Result<ExitCode, Failure> {
         return print_json(obeyed);
     }
     diff::print(&obeyed.diff);
-    println!("allow-list {}", obeyed.list);
+    say!("allow-list {}", obeyed.list);
     Ok(ExitCode::SUCCESS)
 }

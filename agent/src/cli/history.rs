@@ -28,7 +28,7 @@ pub(super) async fn run(file: &File, last: usize, json: bool) -> Result<ExitCode
     }
     history.records.iter().for_each(print);
     if history.records.is_empty() {
-        println!("nothing has happened yet");
+        say!("nothing has happened yet");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -52,10 +52,10 @@ fn print(record: &Record) {
     if let Some(message) = &record.message {
         line += &format!(": {message}");
     }
-    println!("{line}");
+    say!("{line}");
     for (sign, changes) in [("+", &record.added_prefixes), ("-", &record.removed_prefixes)] {
         for change in changes {
-            println!("  {sign} {} {}", change.prefix, change.source);
+            say!("  {sign} {} {}", change.prefix, change.source);
         }
     }
 }

@@ -1,5 +1,13 @@
 //! The command line: one file per command.
 
+/// Prints a line. Whoever reads may have gone, as `head` does.
+macro_rules! say {
+    ($($what:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($what)*);
+    }};
+}
+
 mod allow;
 mod check;
 mod config;
@@ -164,7 +172,7 @@ async fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
 
 /// Prints an answer as JSON.
 fn print_json(value: &impl serde::Serialize) -> Result<ExitCode, Failure> {
-    println!("{}", serde_json::to_string_pretty(value).map_err(Failure::new)?);
+    say!("{}", serde_json::to_string_pretty(value).map_err(Failure::new)?);
     Ok(ExitCode::SUCCESS)
 }
 

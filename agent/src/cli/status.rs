@@ -15,11 +15,11 @@ pub(super) async fn run(file: &File, json: bool) -> Result<ExitCode, Failure> {
     let config = file.load()?;
     match client::get::<Status>(&config.admin.socket, "/v1/status").await {
         Ok(status) if json => {
-            println!("{}", serde_json::to_string_pretty(&status).map_err(Failure::new)?);
+            say!("{}", serde_json::to_string_pretty(&status).map_err(Failure::new)?);
             Ok(ExitCode::SUCCESS)
         }
         Ok(status) => {
-            print!("{}", text(&status));
+            say!("{}", text(&status).trim_end());
             Ok(ExitCode::SUCCESS)
         }
         Err(error @ client::Error::NotRunning { .. }) => {

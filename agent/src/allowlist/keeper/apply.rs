@@ -9,7 +9,10 @@ use crate::{
         Provenance, Publish, Record, held::definition, plan, vet_change, vet_content,
     },
     config::Config,
-    source::feed::{Content, FeedId, Revision},
+    source::{
+        feed::{Content, FeedId, Revision},
+        microsoft365::MAX_PREFIXES,
+    },
 };
 
 /// No grace at all: what an operator changes takes effect at once.
@@ -77,6 +80,13 @@ impl<C: Collect> Keeper<C> {
         let grace = if is_other { NO_GRACE } else { self.grace() };
         let Plan { added, removed, pending } =
             plan(&self.config.sources, id, before, &content, now, grace);
+        if pending.len() > MAX_PREFIXES {
+            let message = format!(
+                "more than {MAX_PREFIXES} prefixes that are no longer published would stay; is a \
+                 protected source fed by what always changes?"
+            );
+            return Err(Failure::new("too_many_pending", message));
+        }
         let applied = match before.provenance {
             Provenance::Live { applied } | Provenance::LastKnownGood { applied }
                 if before.revision == revision && event == Event::Applied =>
