@@ -72,17 +72,79 @@ impl Line {
     }
 }
 
-/// What the agent may change while the program runs, other than the tables.
+/// What the agent may change while the program runs, other than the lines of the
+/// tables.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Control {
-    /// First line of the live table in the `TABLES` map. The only word a publish
-    /// switches.
+    /// Which of `headers` is in force: 0 or 1. The only word a publish switches.
     pub live: u32,
     /// Unix time in seconds as the agent last wrote it: the clock of the
     /// [`Sampler`] and of [`Blocked::last_seen`]. It stands still while no agent
     /// runs.
     pub epoch: u32,
+    /// The headers of the two tables. They lie here, and not among the lines, so
+    /// that one lookup reaches all that a packet without a listed port needs.
+    pub headers: [Header; 2],
+}
+
+/// The fixed part of a table. Places of sections are lines, counted from `base`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// First line of the table in the `TABLES` map.
+    pub base: u32,
+    /// Lines that it occupies.
+    pub lines: u32,
+    /// Bits of [`crate::table::flag`].
+    pub flags: u32,
+    /// Union of the masks of all guards.
+    pub any_guard: u32,
+    /// Right shift that turns an IPv4 address into a directory index.
+    pub v4_shift: u32,
+    /// IPv4 directory.
+    pub v4_directory: u32,
+    /// IPv4 nodes.
+    pub v4_nodes: u32,
+    /// Right shift that turns the upper half of an address in 2000::/3, less its
+    /// first three bits, into a directory index.
+    pub v6_shift: u32,
+    /// IPv6 directory.
+    pub v6_directory: u32,
+    /// IPv6 nodes, by upper halves.
+    pub v6_nodes: u32,
+    /// IPv6 nodes of the second level, by lower halves.
+    pub v6_low_nodes: u32,
+    /// Entry for IPv6 addresses below 2000::/3.
+    pub v6_below: u32,
+    /// Entry for IPv6 addresses above 2000::/3.
+    pub v6_above: u32,
+    /// The sources that each guard accepts. Guard 0 does not exist.
+    pub guards: [u32; GUARDS],
+}
+
+/// Guards with different sources that one table can tell apart, and one more.
+pub const GUARDS: usize = 256;
+
+impl Default for Header {
+    fn default() -> Self {
+        Self {
+            base: 0,
+            lines: 0,
+            flags: 0,
+            any_guard: 0,
+            v4_shift: 0,
+            v4_directory: 0,
+            v4_nodes: 0,
+            v6_shift: 0,
+            v6_directory: 0,
+            v6_nodes: 0,
+            v6_low_nodes: 0,
+            v6_below: 0,
+            v6_above: 0,
+            guards: [0; GUARDS],
+        }
+    }
 }
 
 /// Packets and bytes of one [`counter_index`] on one CPU.
@@ -173,6 +235,8 @@ pub struct DropEvent {
 // SAFETY: integers and arrays of integers, without padding (asserted below).
 unsafe impl Plain for Line {}
 // SAFETY: as above.
+unsafe impl Plain for Header {}
+// SAFETY: as above.
 unsafe impl Plain for Control {}
 // SAFETY: as above.
 unsafe impl Plain for Counter {}
@@ -185,7 +249,8 @@ unsafe impl Plain for DropEvent {}
 
 const _: () = {
     assert!(size_of::<Line>() == 64 && align_of::<Line>() == 8);
-    assert!(size_of::<Control>() == 8);
+    assert!(size_of::<Header>() == 13 * 4 + GUARDS * 4);
+    assert!(size_of::<Control>() == 8 + 2 * size_of::<Header>());
     assert!(size_of::<Counter>() == 16);
     assert!(size_of::<Sampler>() == 8);
     assert!(size_of::<Blocked>() == 16);

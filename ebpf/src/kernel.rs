@@ -15,7 +15,7 @@ use exogate_ebpf::{
     opaque::opaque,
     packet::{self, LinkLayer, Packet, Parsed, Plain},
     table::{Lines, Table},
-    verdict::{self, Action, Family, Verdict},
+    verdict::{Action, Family, Judge, Verdict},
 };
 
 // The capacities below are replaced by the loader.
@@ -61,31 +61,45 @@ fn exogate_frags(context: XdpContext) -> u32 {
 
 #[inline(always)]
 fn run(context: &XdpContext, length: u32) -> u32 {
-    // SAFETY: a volatile read of a constant in a read-only map.
-    let layer3 = unsafe { core::ptr::read_volatile(&raw const LAYER3) };
-    let link_layer = if layer3 == 0 { LinkLayer::Ethernet } else { LinkLayer::None };
-    let frame = Frame { start: context.data(), end: context.data_end() };
-    let parsed = packet::parse(&frame, link_layer);
-
-    // Neither can fail: the map has one element, and `live` is one of its own
-    // lines. Should it fail all the same, the host stays reachable.
+    // Cannot fail: the map has one element. Should it fail all the same, the host
+    // stays reachable.
     let Some(control) = CONTROL.get(0) else { return xdp_action::XDP_PASS };
-    // SAFETY: as above; the agent may switch it at any time.
+    // SAFETY: a place in the map; the agent may switch it at any time.
     let live = unsafe { core::ptr::read_volatile(&raw const control.live) };
-    let Some(table) = Table::at(&TablesMap, live) else { return xdp_action::XDP_PASS };
-
-    let verdict = verdict::judge(&parsed, &table);
+    // SAFETY: one bit is below the two headers.
+    let header = unsafe { control.headers.get_unchecked((live & 1) as usize) };
+    let judge = Judge(Table::new(&TablesMap, header));
+    let verdict = packet::parse_then(&Frame::of(context), link_layer(), &judge);
     count(verdict, length);
-    if verdict.action != Action::Pass {
-        record(&parsed, verdict, control, length);
+    if verdict.action == Action::Pass {
+        return xdp_action::XDP_PASS;
+    }
+    // SAFETY: the agent writes the epoch while the program runs.
+    let epoch = unsafe { core::ptr::read_volatile(&raw const control.epoch) };
+    if let Some(weight) = sample(epoch) {
+        record(context, verdict, length, weight, epoch);
     }
     if verdict.action == Action::Drop { xdp_action::XDP_DROP } else { xdp_action::XDP_PASS }
+}
+
+#[inline(always)]
+fn link_layer() -> LinkLayer {
+    // SAFETY: a volatile read of a constant in a read-only map.
+    let layer3 = unsafe { core::ptr::read_volatile(&raw const LAYER3) };
+    if layer3 == 0 { LinkLayer::Ethernet } else { LinkLayer::None }
 }
 
 /// The mapped part of a frame.
 struct Frame {
     start: usize,
     end: usize,
+}
+
+impl Frame {
+    #[inline(always)]
+    fn of(context: &XdpContext) -> Self {
+        Self { start: context.data(), end: context.data_end() }
+    }
 }
 
 impl Packet for Frame {
@@ -130,26 +144,31 @@ fn count(verdict: Verdict, length: u32) {
     }
 }
 
-/// Records a refused packet, if it is this one's turn, in the ring buffer and
-/// among the blocked sources.
+/// Whether it is this refused packet's turn to be recorded, and how many it then
+/// stands for.
 #[inline(always)]
-fn record(parsed: &Parsed, verdict: Verdict, control: &Control, length: u32) {
-    let Some(sampler) = SAMPLER.get_ptr_mut(0) else { return };
+fn sample(epoch: u32) -> Option<u32> {
+    let sampler = SAMPLER.get_ptr_mut(0)?;
     // SAFETY: as in `count`.
     let sampler = unsafe { &mut *sampler };
-    // SAFETY: the agent writes the epoch while the program runs.
-    let epoch = unsafe { core::ptr::read_volatile(&raw const control.epoch) };
     if sampler.epoch != epoch {
         *sampler = Sampler { epoch, drops: 0 };
     }
     sampler.drops = sampler.drops.wrapping_add(1);
-    let weight = if sampler.drops <= SAMPLED_PER_EPOCH {
-        1
+    if sampler.drops <= SAMPLED_PER_EPOCH {
+        Some(1)
     } else if sampler.drops % SAMPLE_INTERVAL == 0 {
-        SAMPLE_INTERVAL
+        Some(SAMPLE_INTERVAL)
     } else {
-        return;
-    };
+        None
+    }
+}
+
+/// Records a refused packet in the ring buffer and among the blocked sources. It
+/// is parsed again: that is rare, and spares the others from keeping its fields.
+#[inline(never)]
+fn record(context: &XdpContext, verdict: Verdict, length: u32, weight: u32, epoch: u32) {
+    let parsed = packet::parse(&Frame::of(context), link_layer());
     let mut event = DropEvent {
         weight,
         length,
@@ -158,7 +177,7 @@ fn record(parsed: &Parsed, verdict: Verdict, control: &Control, length: u32) {
         family: verdict.family as u8,
         ..DropEvent::default()
     };
-    match *parsed {
+    match parsed {
         Parsed::Flow { source, destination, protocol, source_port, port } => {
             event.source = source.octets();
             event.destination = destination.octets();

@@ -3,29 +3,31 @@
 //!
 //! # Layout
 //!
-//! A table is a run of [`Line`]s without pointers. Its first line is the header
-//! ([`header`]), then the masks of the guards, the guard of every port, and for
-//! each family an *interval index*:
+//! A table is a [`Header`] and a run of [`Line`]s without pointers: first the
+//! guard of every port, then for each family an *interval index*:
 //!
-//! - the address space is cut at every prefix boundary into adjoining intervals;
-//!   `keys` holds their first addresses, sorted, `values` what applies to them;
-//! - a `directory`, indexed by the leading bits of the address, says for each
-//!   block either what applies to the whole of it or which few keys to search.
+//! - the address space is cut at every prefix boundary into adjoining intervals,
+//!   each with the mask of the sources that contain it;
+//! - *nodes* of one line hold the first addresses (keys) of a few neighbouring
+//!   intervals and what applies to each; they follow each other in order;
+//! - a *directory*, indexed by the leading bits of the address, says for each
+//!   block either what applies to the whole of it or which few nodes to search.
 //!
-//! What applies is always an [`Entry`]: a mask of sources, or a run of keys to
-//! search next. IPv4 needs one level of 32-bit keys. IPv6 keys are the upper 64
-//! bits of the address; where prefixes longer than /64 cut a block, its value is
-//! a run of a second level, keyed by the lower 64 bits.
+//! What applies is always an [`Entry`]: a mask of sources, or a run of nodes to
+//! search next. IPv4 needs one level of 32-bit keys, eight to a node. IPv6 keys
+//! are the upper 64 bits of the address, four to a node; where prefixes longer
+//! than /64 cut a block, its value is a run of a second level, keyed by the lower
+//! 64 bits.
 //!
 //! The IPv6 directory covers 2000::/3, all there is of global unicast (RFC
 //! 4291); the addresses below and above have a run each.
 //!
-//! A run is searched by halving a window of 2^n keys. The window may reach
-//! beyond the run: the keys there are larger than any address of the block, so
-//! they never match. The compiler of the table pads accordingly.
+//! A run is searched by halving a window of 2^n nodes, then within the node. The
+//! window may reach beyond the run: the keys there are larger than any address of
+//! the block, so they never match. The compiler of the table pads accordingly.
 
 use crate::{
-    abi::{LINE_WORDS, Line},
+    abi::{GUARDS, Header, LINE_WORDS, Line},
     opaque::opaque,
     packet::{Address, TCP},
     verdict::Action,
@@ -44,23 +46,28 @@ impl Lines for [Line] {
     }
 }
 
-/// What applies to a range of addresses: a mask of sources, or a run of keys to
+/// What applies to a range of addresses: a mask of sources, or a run of nodes to
 /// search.
 ///
 /// Bit 31 tells which. A mask has [`MAX_SOURCES`] source bits and
 /// [`Entry::DESTINATION`]. A run has the binary logarithm of its window in bits
-/// 26 to 30 and its first key in bits 0 to 23.
+/// 26 to 30 and its first node in the bits below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry(pub u32);
 
 /// Sources that one table can tell apart.
 pub const MAX_SOURCES: u32 = 30;
-/// Keys that one level of one family can hold.
-pub const MAX_KEYS: u32 = 1 << MAX_STEPS;
-/// The longest window is 2 to this power: every key of a level.
-pub const MAX_STEPS: u32 = 24;
+/// The longest window is 2 to this power: every node of a level.
+pub const MAX_STEPS: u32 = 22;
+/// Nodes that one level of one family can hold.
+pub const MAX_NODES: u32 = 1 << MAX_STEPS;
 /// Guards with different sources that one table can tell apart.
-pub const MAX_GUARDS: u32 = 255;
+pub const MAX_GUARDS: u32 = GUARDS as u32 - 1;
+/// Intervals in a node with 32-bit keys: eight keys, then eight values.
+pub const NODE_INTERVALS: usize = 8;
+/// Intervals in a node with 64-bit keys: four keys, then four values, then
+/// nothing.
+pub const WIDE_NODE_INTERVALS: usize = 4;
 
 impl Entry {
     /// Set in the mask of addresses that the guards protect, where not all are.
@@ -73,10 +80,10 @@ impl Entry {
         Self(mask & !Self::RUN)
     }
 
-    /// An entry that is a run of 2^`steps` keys from `start` on.
+    /// An entry that is a run of 2^`steps` nodes from `start` on.
     #[must_use]
     pub const fn run(start: u32, steps: u32) -> Self {
-        Self(Self::RUN | (steps & 31) << 26 | (start & (MAX_KEYS - 1)))
+        Self(Self::RUN | (steps & 31) << 26 | (start & (MAX_NODES - 1)))
     }
 
     /// Whether this is a run.
@@ -88,7 +95,7 @@ impl Entry {
 
     #[inline(always)]
     const fn start(self) -> u32 {
-        self.0 & (MAX_KEYS - 1)
+        self.0 & (MAX_NODES - 1)
     }
 
     #[inline(always)]
@@ -97,44 +104,7 @@ impl Entry {
     }
 }
 
-/// Word offsets of the fields in the first line of a table. Fields that hold
-/// places are offsets from the start of the table, in units of what they point
-/// to: `*_KEYS` of IPv6 in 64-bit words, all others in 32-bit words.
-pub mod header {
-    /// Bits of [`super::flag`].
-    pub const FLAGS: u32 = 0;
-    /// Union of the masks of all guards.
-    pub const ANY_GUARD: u32 = 1;
-    /// Right shift that turns an IPv4 address into a directory index.
-    pub const V4_SHIFT: u32 = 2;
-    /// IPv4 directory.
-    pub const V4_DIRECTORY: u32 = 3;
-    /// IPv4 keys.
-    pub const V4_KEYS: u32 = 4;
-    /// IPv4 values.
-    pub const V4_VALUES: u32 = 5;
-    /// Right shift that turns the upper half of an address in 2000::/3, less its
-    /// first three bits, into a directory index.
-    pub const V6_SHIFT: u32 = 6;
-    /// IPv6 directory.
-    pub const V6_DIRECTORY: u32 = 7;
-    /// IPv6 keys, upper halves.
-    pub const V6_KEYS: u32 = 8;
-    /// IPv6 values.
-    pub const V6_VALUES: u32 = 9;
-    /// Entry for addresses below 2000::/3.
-    pub const V6_BELOW: u32 = 10;
-    /// Entry for addresses above 2000::/3.
-    pub const V6_ABOVE: u32 = 11;
-    /// IPv6 keys of the second level, lower halves.
-    pub const V6_LOW_KEYS: u32 = 12;
-    /// IPv6 values of the second level.
-    pub const V6_LOW_VALUES: u32 = 13;
-    /// Lines that the table occupies, for user space.
-    pub const LINES: u32 = 14;
-}
-
-/// Bits of [`header::FLAGS`].
+/// Bits of [`Header::flags`].
 pub mod flag {
     /// Refused packets are dropped, not only counted.
     pub const ENFORCE: u32 = 1;
@@ -142,30 +112,25 @@ pub mod flag {
     pub const DESTINATIONS: u32 = 2;
 }
 
-/// First line of the guards' masks; mask `n` is 32-bit word `n` from there.
-pub const GUARDS_LINE: u32 = 1;
-/// First line of the guards of ports: for TCP, then UDP, one byte per port, 0
-/// for none.
-pub const PORTS_LINE: u32 = GUARDS_LINE + (MAX_GUARDS + 1) / LINE_WORDS as u32;
-/// First line behind the fixed part of a table.
-pub const INDEX_LINE: u32 = PORTS_LINE + 2 * PORT_LINES;
-/// Lines for the ports of one protocol.
+/// Lines for the ports of one protocol: one byte per port, the number of its
+/// guard, 0 for none. TCP's come first in a table, then UDP's.
 pub const PORT_LINES: u32 = 65_536 / 64;
+/// First line behind the ports.
+pub const INDEX_LINE: u32 = 2 * PORT_LINES;
 
 /// A table in place.
 pub struct Table<'a, L: ?Sized> {
     lines: &'a L,
-    base: u32,
-    header: &'a Line,
+    header: &'a Header,
 }
 
 // A lookup that leaves the map finds no line and answers 0: no source, so that
 // a damaged table refuses. The arithmetic wraps for the same reason.
 impl<'a, L: Lines + ?Sized> Table<'a, L> {
-    /// The table whose first line is `base`; `None` if it lies outside.
+    /// The table that a header describes.
     #[inline(always)]
-    pub fn at(lines: &'a L, base: u32) -> Option<Self> {
-        Some(Self { lines, base, header: lines.line(base)? })
+    pub const fn new(lines: &'a L, header: &'a Header) -> Self {
+        Self { lines, header }
     }
 
     /// The mask of sources that the guard on a port accepts; `None` without a
@@ -173,47 +138,48 @@ impl<'a, L: Lines + ?Sized> Table<'a, L> {
     #[inline(always)]
     #[must_use]
     pub fn guard(&self, protocol: u8, port: u16) -> Option<u32> {
-        let first = if protocol == TCP { PORTS_LINE } else { PORTS_LINE + PORT_LINES };
-        let line =
-            self.lines.line(self.base.wrapping_add(first).wrapping_add(u32::from(port) >> 6))?;
-        let guard = line.word(u32::from(port) >> 2) >> ((port & 3) << 3) & 0xff;
-        if guard == 0 {
-            return None;
-        }
-        let line = self.lines.line(self.base.wrapping_add(GUARDS_LINE).wrapping_add(guard >> 4))?;
-        Some(line.word(guard))
+        let first = if protocol == TCP { 0 } else { PORT_LINES };
+        let word = self.line(first.wrapping_add(u32::from(port) >> 6)).word(u32::from(port) >> 2);
+        let guard = (word >> ((port & 3) << 3) & 0xff) as usize;
+        // SAFETY: eight bits are below GUARDS.
+        let mask = unsafe { *self.header.guards.get_unchecked(guard) };
+        if guard == 0 { None } else { Some(mask) }
     }
 
     /// The union of the masks of all guards.
     #[inline(always)]
     #[must_use]
     pub fn any_guard(&self) -> u32 {
-        self.header.word(header::ANY_GUARD)
+        self.header.any_guard
     }
 
     /// What happens to refused packets.
     #[inline(always)]
     #[must_use]
     pub fn refusal(&self) -> Action {
-        if self.header.word(header::FLAGS) & flag::ENFORCE != 0 {
-            Action::Drop
-        } else {
-            Action::WouldDrop
-        }
+        if self.header.flags & flag::ENFORCE != 0 { Action::Drop } else { Action::WouldDrop }
     }
 
     /// Whether only some destination addresses are guarded.
     #[inline(always)]
     #[must_use]
     pub fn restricts_destinations(&self) -> bool {
-        self.header.word(header::FLAGS) & flag::DESTINATIONS != 0
+        self.header.flags & flag::DESTINATIONS != 0
     }
 
     /// Whether the address is guarded, where not all are.
-    #[inline(never)]
+    #[inline(always)]
     #[must_use]
     pub fn is_destination(&self, address: &Address) -> bool {
-        self.sources(address) & Entry::DESTINATION != 0
+        self.sources_out_of_line(address) & Entry::DESTINATION != 0
+    }
+
+    /// [`Table::sources`] where speed does not matter: the kernel's verifier walks
+    /// the lookup for each place that it stands in.
+    #[inline(never)]
+    #[must_use]
+    pub fn sources_out_of_line(&self, address: &Address) -> u32 {
+        self.sources(address)
     }
 
     /// The mask of the sources that contain the address, with
@@ -231,89 +197,96 @@ impl<'a, L: Lines + ?Sized> Table<'a, L> {
 
     #[inline(always)]
     fn v4(&self, address: u32) -> Entry {
-        let block = address.wrapping_shr(self.header.word(header::V4_SHIFT));
-        let entry = self.entry(self.header.word(header::V4_DIRECTORY).wrapping_add(block));
+        let block = address.wrapping_shr(self.header.v4_shift);
+        let entry = self.entry(self.header.v4_directory, block);
         if !entry.is_run() {
             return entry;
         }
-        let keys = self.header.word(header::V4_KEYS);
-        let position = search(entry, |at| {
-            let index = keys.wrapping_add(at);
-            let key = self.line_of::<4>(index).word(index);
-            less(u64::from(address), u64::from(key))
-        });
-        self.entry(self.header.word(header::V4_VALUES).wrapping_add(position))
+        let nodes = self.header.v4_nodes;
+        let place =
+            descend(entry, |node| less(address, self.line(nodes.wrapping_add(node)).word(0)));
+        let node = self.line(nodes.wrapping_add(place));
+        let mut at = 4 & !less(address, node.word(4));
+        at |= 2 & !less(address, node.word(at | 2));
+        at |= 1 & !less(address, node.word(at | 1));
+        Entry(node.word(8 | at))
     }
 
     #[inline(always)]
     fn v6(&self, high: u64, low: u64) -> Entry {
         let entry = match high >> 61 {
-            0 => Entry(self.header.word(header::V6_BELOW)),
+            0 => Entry(self.header.v6_below),
             1 => {
-                let block =
-                    (high & (u64::MAX >> 3)).wrapping_shr(self.header.word(header::V6_SHIFT));
-                self.entry(self.header.word(header::V6_DIRECTORY).wrapping_add(block as u32))
+                let block = (high & (u64::MAX >> 3)).wrapping_shr(self.header.v6_shift);
+                self.entry(self.header.v6_directory, block as u32)
             }
-            _ => Entry(self.header.word(header::V6_ABOVE)),
+            _ => Entry(self.header.v6_above),
         };
         if !entry.is_run() {
             return entry;
         }
-        let position = self.search64(entry, header::V6_KEYS, high);
-        let entry = self.entry(self.header.word(header::V6_VALUES).wrapping_add(position));
+        let entry = self.wide(entry, self.header.v6_nodes, high);
         if !entry.is_run() {
             return entry;
         }
-        let position = self.search64(entry, header::V6_LOW_KEYS, low);
-        self.entry(self.header.word(header::V6_LOW_VALUES).wrapping_add(position))
+        self.wide(entry, self.header.v6_low_nodes, low)
     }
 
+    /// What applies to a 64-bit key in a run of nodes.
     #[inline(always)]
-    fn search64(&self, run: Entry, keys: u32, target: u64) -> u32 {
-        let keys = self.header.word(keys);
-        search(run, |at| {
-            let index = keys.wrapping_add(at);
-            less(target, self.line_of::<3>(index).double(index))
-        })
+    fn wide(&self, run: Entry, nodes: u32, key: u64) -> Entry {
+        let place = descend(run, |node| below(key, self.line(nodes.wrapping_add(node)).double(0)));
+        let node = self.line(nodes.wrapping_add(place));
+        let mut at = 2 & !below(key, node.double(2));
+        at |= 1 & !below(key, node.double(at | 1));
+        Entry(node.word(8 | at))
     }
 
+    /// Entry `index` of a directory.
     #[inline(always)]
-    fn entry(&self, index: u32) -> Entry {
-        Entry(self.line_of::<4>(index).word(index))
+    fn entry(&self, directory: u32, index: u32) -> Entry {
+        Entry(self.line(directory.wrapping_add(index >> 4)).word(index))
     }
 
-    /// The line that holds item `index` where a line holds 2^`PER_LINE` items.
+    /// A line of this table.
     #[inline(always)]
-    fn line_of<const PER_LINE: u32>(&self, index: u32) -> &Line {
+    fn line(&self, index: u32) -> &Line {
         const OUTSIDE: &Line = &Line([0; LINE_WORDS]);
-        match self.lines.line(self.base.wrapping_add(index >> PER_LINE)) {
+        match self.lines.line(self.header.base.wrapping_add(index)) {
             Some(line) => line,
             None => OUTSIDE,
         }
     }
 }
 
-/// The last position in the run whose key is not above the target; `below` says,
-/// as all ones or zero, whether the target is below the key at a position.
+/// The last node of a run whose first key is not above the target; `below` says,
+/// as all ones or zero, whether the target is below that of a node.
 #[inline(always)]
-fn search(run: Entry, below: impl Fn(u32) -> u32) -> u32 {
-    let mut position = run.start();
+fn descend(run: Entry, below: impl Fn(u32) -> u32) -> u32 {
+    let mut place = run.start();
     let mut step = run.window() >> 1;
     // A fixed bound, so that the kernel's verifier sees the end.
     for _ in 0..MAX_STEPS {
         if step == 0 {
             break;
         }
-        position = position.wrapping_add(step & !below(position.wrapping_add(step)));
+        place = place.wrapping_add(step & !below(place.wrapping_add(step)));
         step >>= 1;
     }
-    position
+    place
 }
 
 /// All ones if `a < b`, else zero, without a branch: with a branch per step the
 /// verifier would have to follow every path through the search.
 #[inline(always)]
-fn less(a: u64, b: u64) -> u32 {
+fn less(a: u32, b: u32) -> u32 {
+    let difference = opaque(u64::from(a).wrapping_sub(u64::from(b)));
+    ((difference as i64) >> 63) as u32
+}
+
+/// [`less`] for 64 bits.
+#[inline(always)]
+fn below(a: u64, b: u64) -> u32 {
     // The borrow of a - b.
     let borrow = opaque((!a & b) | ((!a | b) & a.wrapping_sub(b)));
     ((borrow as i64) >> 63) as u32

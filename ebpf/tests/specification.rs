@@ -10,7 +10,6 @@ use std::{
 use exogate_ebpf::{
     compile::{Policy, compile},
     packet,
-    table::Table,
     verdict::{self, Action, Family, Reason},
 };
 
@@ -20,8 +19,8 @@ use spec::{Case, Expected};
 
 fn assert_all(policy: Policy, cases: &[Case]) {
     for enforce in [true, false] {
-        let lines = compile(&Policy { enforce, ..policy.clone() }).unwrap();
-        let table = Table::at(lines.as_slice(), 0).unwrap();
+        let compiled = compile(&Policy { enforce, ..policy.clone() }).unwrap();
+        let table = compiled.table();
         let wrong: Vec<String> = cases
             .iter()
             .filter_map(|case| {
@@ -62,8 +61,8 @@ fn every_packet_gets_its_verdict_where_destinations_are_restricted() {
 fn without_restriction_the_guarded_hosts_are_no_sources() {
     let Policy { destinations, .. } = spec::destination_policy();
     let policy = Policy { destinations, ..spec::policy() };
-    let lines = compile(&policy).unwrap();
-    let table = Table::at(lines.as_slice(), 0).unwrap();
+    let compiled = compile(&policy).unwrap();
+    let table = compiled.table();
     let any = table.any_guard();
     for address in [IpAddr::from(spec::HOST4), IpAddr::from(spec::HOST6)] {
         assert_eq!(table.sources(&address.into()) & any, 0, "{address}");

@@ -40,8 +40,8 @@ use support::{Random, exchange, machine, median, service_tags};
 
 /// How often a packet is judged in one go, and how often all contenders take
 /// their turn.
-const REPEAT: u32 = 10_000;
-const ROUNDS: usize = 9;
+const REPEAT: u32 = 5_000;
+const ROUNDS: usize = 7;
 /// Different source addresses per measurement.
 const SOURCES: usize = 64;
 

@@ -1,1 +1,40 @@
-//! placeholder
+//! The lab: a small internet on one machine, with exogate at its edge.
+//!
+//! End-to-end tests and `cargo xtask run` share it. Nothing in it is simulated that
+//! the kernel can do for real: hosts are network namespaces joined by veth pairs,
+//! senders own addresses that Microsoft publishes, packets pass the agent's XDP
+//! program, HTTPS is HTTPS. Only the far ends are stand-ins.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`lab`] | namespaces, addresses, routes, files, and taking all of it down |
+//! | [`service`] | a stand-in of Microsoft's endpoint service, and what can go wrong with it |
+//! | [`proxy`] | an HTTP proxy between the edge host and the service |
+//! | [`peer`] | the server behind the gate, and single attempts to reach it |
+//! | [`prober`] | a steady stream of attempts, to see each single wrong verdict |
+//! | [`agent`] | the agent as a process: configuration, start, stop, questions |
+//! | [`tls`], [`http`], [`process`] | what these need |
+//!
+//! # When things fail
+//!
+//! All of it needs root and says so. Every wait has an end, and an error tells what
+//! was waited for and what the agent logged. However a test ends, its lab is taken
+//! down: see `lab/janitor.rs`.
+
+pub mod agent;
+pub mod http;
+pub mod lab;
+pub mod peer;
+pub mod prober;
+pub mod process;
+pub mod proxy;
+pub mod service;
+pub mod tls;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks what threads of the lab share. A thread that panicked has failed its test
+/// already; the others need not.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

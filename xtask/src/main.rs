@@ -4,6 +4,7 @@
 //! it shares with the agent's build script the knowledge of what compiles the XDP program
 //! ([`toolchain`]). Each action has a file of its own.
 
+mod bench;
 mod command;
 mod debian;
 mod doctor;
@@ -43,6 +44,11 @@ enum Action {
         #[arg(long, value_name = "NAME")]
         example: Option<String>,
     },
+    /// Measure speed beside peers, in one run; needs root
+    Bench {
+        /// What to measure
+        benchmark: bench::Benchmark,
+    },
     /// Set up, then check formatting and lints and run all tests
     Test {
         /// Run the long trials in full: crashes, power cuts, kernels, soaks
@@ -70,6 +76,7 @@ fn perform(action: Action) -> Result<ExitCode> {
         Action::Doctor => doctor::run()?,
         Action::Build { release } => build(release)?,
         Action::Object { example } => println!("{}", object(example.as_deref())?.display()),
+        Action::Bench { benchmark } => bench::run(benchmark)?,
         Action::Test { soak, quick } => return test::run_all(test::Scope { quick, soak }),
     }
     Ok(ExitCode::SUCCESS)

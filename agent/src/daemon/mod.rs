@@ -26,6 +26,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
+use exogate_ebpf::compile::CompiledTable;
 use jiff::Timestamp;
 
 pub(crate) use self::orders::feed;
@@ -205,7 +206,7 @@ async fn open_gates(
 async fn open_gate(
     name: &str,
     config: &Config,
-    table: &[exogate_ebpf::abi::Line],
+    table: &CompiledTable,
 ) -> Result<Gate, gate::Error> {
     let options = Options {
         attach: config.gate.attach,

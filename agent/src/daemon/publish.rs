@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use exogate_ebpf::{abi::Line, compile};
+use exogate_ebpf::compile::{self, CompiledTable};
 
 use crate::{
     allowlist::{AllowList, Publish},
@@ -27,7 +27,7 @@ pub(super) fn table(
     list: &AllowList,
     config: &Config,
     local: &[IpAddr],
-) -> Result<Vec<Line>, Error> {
+) -> Result<CompiledTable, Error> {
     Ok(compile::compile(&list.policy(config, local))?)
 }
 

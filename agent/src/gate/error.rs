@@ -139,7 +139,7 @@ impl Error {
         source: impl std::error::Error + Send + Sync + 'static,
     ) -> Self {
         match io_cause(&source) {
-            Some(code @ (libc::EPERM | libc::EACCES)) => {
+            Some(code @ (libc::EPERM | libc::EACCES)) if !has_capabilities() => {
                 Self::Permission { action, source: io::Error::from_raw_os_error(code) }
             }
             Some(libc::ENOSYS) => {
@@ -190,6 +190,24 @@ impl std::fmt::Display for Chain {
 }
 
 impl std::error::Error for Chain {}
+
+/// Whether this process has what loading and attaching need: CAP_NET_ADMIN,
+/// CAP_PERFMON and CAP_BPF, or CAP_SYS_ADMIN, which stands for the last two. Where
+/// that cannot be known, the answer is no: the hint that follows from it is the
+/// likelier one.
+pub(crate) fn has_capabilities() -> bool {
+    const NET_ADMIN: u64 = 1 << 12;
+    const SYS_ADMIN: u64 = 1 << 21;
+    const PERFMON_AND_BPF: u64 = 1 << 38 | 1 << 39;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(0);
+    effective & NET_ADMIN != 0
+        && (effective & SYS_ADMIN != 0 || effective & PERFMON_AND_BPF == PERFMON_AND_BPF)
+}
 
 /// `uname -r`.
 pub(crate) fn kernel_release() -> String {

@@ -37,6 +37,7 @@ mod tables;
 use std::path::Path;
 
 use aya::programs::links::FdLink;
+use exogate_ebpf::compile::CompiledTable;
 
 pub use self::{
     error::Error,
@@ -79,12 +80,12 @@ impl Gate {
     pub async fn open(
         interface: &str,
         options: &Options,
-        table: &[exogate_ebpf::abi::Line],
+        table: &CompiledTable,
     ) -> Result<Self, Error> {
         let interface = interface::find(interface).await?;
         let pins = Pins::lock(&options.pin_directory, interface.index)?;
         let found = pins.examine(&interface)?;
-        let capacity = tables::lines_for(options.capacity, table)?;
+        let capacity = tables::lines_for(options.capacity, Some(table))?;
         let generation = pins.generation(found.as_ref(), capacity)?;
         let mut program = Program::load_pinned(interface.link_layer, capacity, &generation)?;
         program.publish(table)?;
@@ -142,7 +143,7 @@ impl Gate {
     /// # Errors
     ///
     /// If the table does not fit; the one before it stays in force then.
-    pub fn publish(&mut self, table: &[exogate_ebpf::abi::Line]) -> Result<(), Error> {
+    pub fn publish(&mut self, table: &CompiledTable) -> Result<(), Error> {
         self.program.publish(table)
     }
 

@@ -9,7 +9,8 @@ use aya::{
     util::KernelVersion,
 };
 use exogate_ebpf::{
-    abi::{self, Line},
+    abi,
+    compile::CompiledTable,
     packet::LinkLayer,
     verdict::{Action, Family, Reason, can_occur},
 };
@@ -17,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::gate::{
     Error, Interface,
-    error::{io_cause, kernel_release},
+    error::{has_capabilities, io_cause, kernel_release},
     observe::{BlockedSource, Count, Events, Plain},
     pins::Generation,
     tables::{self, ControlPage},
@@ -88,7 +89,7 @@ impl Program {
     ///
     /// See [`Error`].
     pub fn load(link_layer: LinkLayer, prefixes: u32) -> Result<Self, Error> {
-        let lines = tables::lines_for(prefixes, &[])?;
+        let lines = tables::lines_for(prefixes, None)?;
         Self::load_with(link_layer, lines, None)
     }
 
@@ -135,9 +136,9 @@ impl Program {
     /// # Errors
     ///
     /// If the table does not fit; the one before it stays in force then.
-    pub fn publish(&mut self, table: &[Line]) -> Result<(), Error> {
+    pub fn publish(&mut self, table: &CompiledTable) -> Result<(), Error> {
         let map = map_fd(&self.ebpf, abi::map::TABLES)?;
-        tables::publish(map.fd().as_fd(), self.lines, &self.control, table)
+        tables::publish(map.fd().as_fd(), self.lines, &mut self.control, table)
     }
 
     /// The table in force.
@@ -145,7 +146,7 @@ impl Program {
     /// # Errors
     ///
     /// If the map cannot be read.
-    pub fn table(&self) -> Result<Vec<Line>, Error> {
+    pub fn table(&self) -> Result<CompiledTable, Error> {
         let map = map_fd(&self.ebpf, abi::map::TABLES)?;
         tables::live(map.fd().as_fd(), self.lines, &self.control)
     }
@@ -335,18 +336,18 @@ fn load_entry(ebpf: &mut Ebpf) -> Result<&'static str, Error> {
     let xdp: &mut Xdp = program.try_into().map_err(|error| Error::bpf("finding itself", error))?;
     match xdp.load() {
         Ok(()) => Ok(entry),
-        Err(ProgramError::LoadError { io_error, verifier_log })
-            if io_error.raw_os_error() != Some(libc::EPERM) =>
-        {
+        Err(ProgramError::LoadError { io_error, verifier_log }) => {
             tracing::debug!(%verifier_log, "the verifier refused the program");
-            Err(Error::Unsupported {
-                release: kernel_release(),
-                action: "loading the XDP program",
-                source: Box::new(io_error),
+            // Without CAP_PERFMON the verifier refuses what it otherwise accepts.
+            Err(if has_capabilities() {
+                Error::Unsupported {
+                    release: kernel_release(),
+                    action: "loading the XDP program",
+                    source: Box::new(io_error),
+                }
+            } else {
+                Error::Permission { action: "loading the XDP program", source: io_error }
             })
-        }
-        Err(ProgramError::LoadError { io_error, .. }) => {
-            Err(Error::Permission { action: "loading the XDP program", source: io_error })
         }
         Err(error) => Err(Error::bpf("loading the XDP program", error)),
     }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use exogate_ebpf::abi::Line;
+use exogate_ebpf::compile::CompiledTable;
 
 use crate::gate::{Error, Gate};
 
@@ -22,7 +22,7 @@ impl Gates {
     ///
     /// The first interface's error. Those before it have the new table then, the
     /// others keep theirs; publishing again is harmless.
-    pub fn publish(&self, table: &[Line]) -> Result<(), Error> {
+    pub fn publish(&self, table: &CompiledTable) -> Result<(), Error> {
         self.lock().iter_mut().try_for_each(|gate| gate.publish(table))
     }
 

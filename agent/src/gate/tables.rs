@@ -1,15 +1,17 @@
 //! Two tables in one preallocated map, one live and one idle.
 //!
-//! A publish copies the compiled table into the idle half through a memory
-//! mapping and then switches [`Control::live`] with one store. It creates no map
-//! and makes no system call that needs a capability.
+//! A publish copies the compiled table's lines into the idle half through a
+//! memory mapping, its header beside the live one, and then switches
+//! [`Control::live`] with one store. It creates no map and makes no system call
+//! that needs a capability.
 //!
-//! The idle half may still be read by a CPU that took the old value of `live`
+//! The idle table may still be read by a CPU that took the old value of `live`
 //! just before the last switch. XDP programs run inside an RCU read section, so
 //! `membarrier(2)`'s global command, which waits for a grace period, is run
 //! before the half is written.
 
 use std::{
+    cell::UnsafeCell,
     io,
     mem::offset_of,
     os::fd::{AsRawFd as _, BorrowedFd},
@@ -20,8 +22,8 @@ use std::{
 };
 
 use exogate_ebpf::{
-    abi::{Control, Line},
-    compile,
+    abi::{Control, Header, Line},
+    compile::{self, CompiledTable},
 };
 
 use crate::gate::Error;
@@ -31,15 +33,18 @@ const LINES_PER_PAGE: u32 = 64;
 
 /// Lines of one half of the table map: enough for `prefixes` prefixes, and for
 /// the table that is to be published first.
-pub(crate) fn lines_for(prefixes: u32, table: &[Line]) -> Result<u32, Error> {
+pub(crate) fn lines_for(prefixes: u32, table: Option<&CompiledTable>) -> Result<u32, Error> {
     let capacity = compile::lines_for(prefixes).next_multiple_of(LINES_PER_PAGE);
-    check(table, capacity)?;
+    if let Some(table) = table {
+        check(table, capacity)?;
+    }
     Ok(capacity.saturating_mul(2))
 }
 
-fn check(table: &[Line], capacity: u32) -> Result<(), Error> {
-    if table.len() > capacity as usize {
-        return Err(Error::TableFull { needed: table.len(), capacity: capacity as usize });
+fn check(table: &CompiledTable, capacity: u32) -> Result<(), Error> {
+    let needed = table.lines.len();
+    if needed > capacity as usize {
+        return Err(Error::TableFull { needed, capacity: capacity as usize });
     }
     Ok(())
 }
@@ -91,12 +96,14 @@ impl Drop for Mapping {
 struct SharedControl {
     live: AtomicU32,
     epoch: AtomicU32,
+    headers: [UnsafeCell<Header>; 2],
 }
 
 const _: () = {
     assert!(size_of::<SharedControl>() == size_of::<Control>());
     assert!(offset_of!(SharedControl, live) == offset_of!(Control, live));
     assert!(offset_of!(SharedControl, epoch) == offset_of!(Control, epoch));
+    assert!(offset_of!(SharedControl, headers) == offset_of!(Control, headers));
 };
 
 /// The one [`Control`] element, mapped for the life of the gate.
@@ -108,20 +115,40 @@ impl ControlPage {
         Mapping::new(map, 0, size_of::<Control>()).map(Self)
     }
 
-    /// First line of the live table.
-    fn live(&self) -> &AtomicU32 {
-        &self.control().live
-    }
-
-    /// The clock that the program reads, in seconds.
+    /// Sets the clock that the program reads, in seconds.
     pub(crate) fn set_epoch(&self, seconds: u32) {
-        self.control().epoch.store(seconds, Ordering::Relaxed);
+        self.shared().epoch.store(seconds, Ordering::Relaxed);
     }
 
-    fn control(&self) -> &SharedControl {
+    /// The number of the table in force.
+    fn live(&self) -> usize {
+        (self.shared().live.load(Ordering::Acquire) & 1) as usize
+    }
+
+    /// The header of the table in force.
+    pub(crate) fn header(&self) -> Header {
+        let [first, second] = &self.shared().headers;
+        let header = if self.live() == 0 { first } else { second };
+        // SAFETY: the live header is written by nobody, and publishing needs the
+        // gate exclusively.
+        unsafe { *header.get() }
+    }
+
+    /// Puts the idle table in force with this header.
+    fn switch(&mut self, header: Header) {
+        let idle = 1 - self.live();
+        let [first, second] = &self.shared().headers;
+        let target = if idle == 0 { first } else { second };
+        // SAFETY: no program reads the idle header (`wait_for_readers` was called),
+        // and `&mut self` keeps this process from reading it.
+        unsafe { *target.get() = header };
+        self.shared().live.store(u32::from(idle == 1), Ordering::Release);
+    }
+
+    fn shared(&self) -> &SharedControl {
         let Self(mapping) = self;
-        // SAFETY: the mapping holds one page-aligned `Control`, two words that
-        // both sides access whole, and lives as long as the reference.
+        // SAFETY: the mapping holds one page-aligned `Control` of the same layout
+        // and lives as long as the reference. Both sides access its words whole.
         unsafe { mapping.start.cast::<SharedControl>().as_ref() }
     }
 }
@@ -130,25 +157,22 @@ impl ControlPage {
 pub(crate) fn publish(
     map: BorrowedFd<'_>,
     lines: u32,
-    control: &ControlPage,
-    table: &[Line],
+    control: &mut ControlPage,
+    table: &CompiledTable,
 ) -> Result<(), Error> {
     let half = lines / 2;
     check(table, half)?;
-    let idle = if control.live().load(Ordering::Acquire) == 0 { half } else { 0 };
+    let base = if control.live() == 0 { half } else { 0 };
     wait_for_readers()?;
-    let mapping = Mapping::new(
-        map,
-        (idle as usize).saturating_mul(size_of::<Line>()),
-        (half as usize).saturating_mul(size_of::<Line>()),
-    )?;
+    let mapping = map_half(map, base, half)?;
     // SAFETY: the mapping holds `half` lines and the check above keeps the table
     // within it. No program reads this half: it is not live, and every reader
     // that took it for live has finished.
-    let target =
-        unsafe { slice::from_raw_parts_mut(mapping.start.as_ptr().cast::<Line>(), table.len()) };
-    target.copy_from_slice(table);
-    control.live().store(idle, Ordering::Release);
+    let target = unsafe {
+        slice::from_raw_parts_mut(mapping.start.as_ptr().cast::<Line>(), table.lines.len())
+    };
+    target.copy_from_slice(&table.lines);
+    control.switch(Header { base, ..table.header });
     Ok(())
 }
 
@@ -157,19 +181,19 @@ pub(crate) fn live(
     map: BorrowedFd<'_>,
     lines: u32,
     control: &ControlPage,
-) -> Result<Vec<Line>, Error> {
+) -> Result<CompiledTable, Error> {
+    let header = control.header();
     let half = lines / 2;
-    let live = control.live().load(Ordering::Acquire);
-    let mapping = Mapping::new(
-        map,
-        (live as usize).saturating_mul(size_of::<Line>()),
-        (half as usize).saturating_mul(size_of::<Line>()),
-    )?;
+    let mapping = map_half(map, header.base, half)?;
+    let used = header.lines.min(half) as usize;
     // SAFETY: the mapping holds `half` lines, and only this process writes them.
-    let all =
-        unsafe { slice::from_raw_parts(mapping.start.as_ptr().cast::<Line>(), half as usize) };
-    let used = all.first().map_or(0, |header| header.word(exogate_ebpf::table::header::LINES));
-    Ok(all.get(..used as usize).unwrap_or(all).to_vec())
+    let lines = unsafe { slice::from_raw_parts(mapping.start.as_ptr().cast::<Line>(), used) };
+    Ok(CompiledTable { header: Header { base: 0, ..header }, lines: lines.to_vec() })
+}
+
+fn map_half(map: BorrowedFd<'_>, base: u32, lines: u32) -> Result<Mapping, Error> {
+    let bytes = |lines: u32| (lines as usize).saturating_mul(size_of::<Line>());
+    Mapping::new(map, bytes(base), bytes(lines))
 }
 
 /// Waits until every CPU has left the XDP programs that it is in.

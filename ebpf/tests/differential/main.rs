@@ -17,7 +17,6 @@ use std::{
 use exogate_ebpf::{
     compile::{Policy, compile},
     packet::{self, Address, LinkLayer, Parsed},
-    table::Table,
     verdict::{self, Action, Family, Reason},
 };
 
@@ -107,8 +106,8 @@ fn two_million_random_frames_get_the_verdict_of_the_reference() {
             let link = if link_layer == LinkLayer::None { "IP" } else { "Ethernet" };
             *kinds.entry((link, what, family)).or_default() += 1;
 
-            for (lines, lists, policy) in &modes {
-                let table = Table::at(lines.as_slice(), 0).unwrap();
+            for (compiled, lists, policy) in &modes {
+                let table = compiled.table();
                 let verdict = verdict::judge(&parsed, &table);
                 let found = (verdict.action, verdict.reason, verdict.family);
                 let expected = lists.judge(expected);

@@ -155,14 +155,16 @@ fn chain(
     if before == 8 {
         return Err(Cut);
     }
-    let [following, length] = rest.take(2)? else { return Err(Cut) };
-    let bytes = match units_of {
-        8 => 8 + 8 * usize::from(*length),
-        _ => 8 + 4 * usize::from(*length),
+    // None is shorter than eight bytes.
+    let header = rest.take(8)?;
+    let [following, length] = [header[0], header[1]];
+    let more = match units_of {
+        8 => 8 * usize::from(length),
+        _ => 4 * usize::from(length),
     };
     // What is skipped need not be there; what comes after it must.
-    let rest = Rest(rest.0.get(bytes - 2..).unwrap_or_default());
-    chain(*following, rest, before + 1, transport)
+    let rest = Rest(rest.0.get(more..).unwrap_or_default());
+    chain(following, rest, before + 1, transport)
 }
 
 /// RFC 9293 and RFC 768: both begin with the ports.

@@ -19,7 +19,7 @@ use std::{
 };
 
 use exogate_ebpf::{
-    abi::{LINE_WORDS, Line},
+    abi::{Header, LINE_WORDS, Line},
     compile::{Guard, Policy, Prefix, Protocol, compile, lines_for},
     packet::Address,
     table::{Entry, MAX_SOURCES, Table},
@@ -129,8 +129,8 @@ fn around(address: IpAddr) -> [IpAddr; 3] {
 
 fn assert_agree(nets: Vec<(IpNet, u32)>, most: usize) {
     let reference = Reference::new(nets);
-    let lines = compile(&reference.policy()).unwrap();
-    let table = Table::at(lines.as_slice(), 0).unwrap();
+    let compiled = compile(&reference.policy()).unwrap();
+    let table = compiled.table();
     let addresses = reference.addresses(&mut Random::new(1), most);
     let mut listed = 0;
     for &address in &addresses {
@@ -142,13 +142,13 @@ fn assert_agree(nets: Vec<(IpNet, u32)>, most: usize) {
     println!(
         "{} prefixes, {} lines, {} addresses, {listed} of them listed",
         reference.nets.len(),
-        lines.len(),
+        compiled.lines.len(),
         addresses.len()
     );
 }
 
 fn data(relative: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/endpoints").join(relative)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data").join(relative)
 }
 
 /// What Microsoft lists for Exchange on TCP 443, each prefix once.
@@ -238,8 +238,8 @@ fn a_single_prefix_of_any_length_contains_what_it_should() {
             }
             for net in nets {
                 let reference = Reference::new(vec![(net, 1)]);
-                let lines = compile(&reference.policy()).unwrap();
-                let table = Table::at(lines.as_slice(), 0).unwrap();
+                let compiled = compile(&reference.policy()).unwrap();
+                let table = compiled.table();
                 for address in around(net.network()).into_iter().chain(around(net.broadcast())) {
                     let expected = u32::from(net.contains(&address));
                     assert_eq!(table.sources(&address.into()), expected, "{address} in {net}");
@@ -322,12 +322,12 @@ fn the_promised_capacity_suffices_for_any_list() {
     for count in [0u32, 1, 2, 3, 31, 32, 33, 1_023, 1_025, 40_000, 131_071, 131_073, 300_000] {
         for (what, prefix) in lists {
             let prefixes = (0..u64::from(count)).map(prefix).collect();
-            let lines = compile(&Policy { prefixes, ..Policy::default() }).unwrap();
+            let compiled = compile(&Policy { prefixes, ..Policy::default() }).unwrap();
             let promised = lines_for(count);
             assert!(
-                lines.len() <= promised as usize,
+                compiled.lines.len() <= promised as usize,
                 "{count} {what} need {} lines, more than the promised {promised}",
-                lines.len()
+                compiled.lines.len()
             );
         }
     }
@@ -340,30 +340,30 @@ fn the_order_of_a_policy_does_not_change_its_table() {
     policy.guards = [443, 25, 8443, 80]
         .map(|port| Guard { protocol: Protocol::Tcp, port, sources: u32::from(port) })
         .to_vec();
-    let lines = compile(&policy).unwrap();
+    let compiled = compile(&policy).unwrap();
     for _ in 0..20 {
         for last in (1..policy.prefixes.len()).rev() {
             policy.prefixes.swap(last, random.below(last + 1));
         }
         policy.guards.rotate_left(1);
-        assert!(compile(&policy).unwrap() == lines, "the table depends on the order");
+        assert!(compile(&policy).unwrap() == compiled, "the table depends on the order");
     }
 }
 
 #[test]
 fn a_table_reads_the_same_wherever_it_lies() {
     let reference = Reference::new(service_tags());
-    let lines = compile(&reference.policy()).unwrap();
-    let first = Table::at(lines.as_slice(), 0).unwrap();
+    let compiled = compile(&reference.policy()).unwrap();
+    let first = compiled.table();
     let base = 1_237;
     let noise = vec![Line([0xdead_beef; LINE_WORDS]); base as usize];
-    let elsewhere = [noise.as_slice(), &lines, &noise].concat();
-    let second = Table::at(elsewhere.as_slice(), base).unwrap();
+    let elsewhere = [noise.as_slice(), &compiled.lines, &noise].concat();
+    let header = Header { base, ..compiled.header };
+    let second = Table::new(elsewhere.as_slice(), &header);
     for address in reference.addresses(&mut Random::new(5), 5_000) {
         let address = Address::from(address);
         assert_eq!(first.sources(&address), second.sources(&address), "{address:?}");
     }
-    assert!(Table::at(lines.as_slice(), lines.len() as u32).is_none(), "a table outside the map");
 }
 
 #[test]
@@ -373,8 +373,8 @@ fn the_destination_bit_and_the_sources_do_not_mix() {
     let guarded = Reference::new(overlapping(&mut random, 30));
     let destinations = guarded.nets.iter().map(|(net, _)| (net.addr(), net.prefix_len()));
     let policy = Policy { destinations: Some(destinations.collect()), ..sources.policy() };
-    let lines = compile(&policy).unwrap();
-    let table = Table::at(lines.as_slice(), 0).unwrap();
+    let compiled = compile(&policy).unwrap();
+    let table = compiled.table();
     let mut addresses = sources.addresses(&mut random, usize::MAX);
     addresses.extend(guarded.addresses(&mut random, usize::MAX));
     for address in addresses {
@@ -390,17 +390,35 @@ fn the_destination_bit_and_the_sources_do_not_mix() {
 fn a_damaged_table_gives_an_answer() {
     let mut random = Random::new(7);
     let reference = Reference::new(overlapping(&mut random, 200));
-    let lines = compile(&reference.policy()).unwrap();
+    let compiled = compile(&reference.policy()).unwrap();
     let addresses = reference.addresses(&mut random, 40);
     for _ in 0..200 {
-        let mut damaged = lines.clone();
-        let header = random.one_in(2);
+        let mut damaged = compiled.clone();
         for _ in 0..1 + random.below(20) {
-            let line = if header { 0 } else { random.below(damaged.len()) };
-            damaged[line].0[random.below(LINE_WORDS)] = random.u32();
+            let line = random.below(damaged.lines.len());
+            damaged.lines[line].0[random.below(LINE_WORDS)] = random.u32();
         }
-        damaged.truncate(1 + random.below(damaged.len() * 2));
-        let table = Table::at(damaged.as_slice(), 0).unwrap();
+        if random.one_in(2) {
+            let header = &mut damaged.header;
+            for field in [
+                &mut header.base,
+                &mut header.v4_shift,
+                &mut header.v4_directory,
+                &mut header.v4_nodes,
+                &mut header.v6_shift,
+                &mut header.v6_directory,
+                &mut header.v6_nodes,
+                &mut header.v6_low_nodes,
+                &mut header.v6_below,
+                &mut header.v6_above,
+            ] {
+                if random.one_in(4) {
+                    *field = random.u32();
+                }
+            }
+        }
+        damaged.lines.truncate(1 + random.below(damaged.lines.len() * 2));
+        let table = damaged.table();
         for _ in 0..200 {
             let _ = table.sources(&random.pick(&addresses).into());
             let _ = table.guard(random.u8(), random.u16());

@@ -56,7 +56,7 @@ fn strings(value: &Value) -> Vec<IpNet> {
 }
 
 fn data(relative: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("data/endpoints").join(relative)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("data").join(relative)
 }
 
 /// Reproducible random numbers (SplitMix64).

@@ -1,0 +1,30 @@
+# Takes a lab down: the one way in which it ends, whatever ended its owner.
+#
+# Waits until standard input closes, which the kernel sees to when the owner
+# returns, panics, or is killed. Then ends what still runs in the lab's
+# namespaces, and removes them, the mount and the directory.
+#
+# $1 the lab's name   $2 its directory   $3 the owner, which is left alone
+
+trap '' HUP INT TERM
+cat > /dev/null
+status=0
+
+for path in /run/netns/"$1"-*; do
+	[ -e "$path" ] || continue
+	namespace=${path##*/}
+	for pid in $(ip netns pids "$namespace"); do
+		[ "$pid" = "$3" ] || kill -KILL "$pid" 2> /dev/null
+	done
+	ip netns delete "$namespace" || status=1
+done
+
+# What was killed may hold the mount for a moment.
+tries=50
+while mountpoint -q "$2/bpf" && ! umount "$2/bpf" 2> /dev/null; do
+	tries=$((tries - 1))
+	[ "$tries" -gt 0 ] || { umount "$2/bpf" || status=1; break; }
+	sleep 0.1
+done
+rm -rf --one-file-system "$2" || status=1
+exit "$status"
