@@ -88,7 +88,7 @@ mod tests {
 
     fn captured() -> Vec<u8> {
         let path = format!(
-            "{}/../tests/data/endpoints/servicetags/\
+            "{}/../tests/data/servicetags/\
              ServiceTags_Public-changeNumber376-2025-11-10.json.gz",
             env!("CARGO_MANIFEST_DIR")
         );
