@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// The answer to `/v1/status`.
@@ -23,8 +24,14 @@ pub struct Status {
     pub interfaces: Vec<Interface>,
     /// The allow-list in force.
     pub list: List,
-    /// The instances of the web service in use.
+    /// The feeds in use.
     pub feeds: Vec<Feed>,
+    /// Whether an operator holds back all updates of feeds.
+    #[serde(default)]
+    pub hold: bool,
+    /// What operators let pass for a while.
+    #[serde(default)]
+    pub temporary: Vec<Temporary>,
     /// The busiest blocked sources of each interface.
     pub blocked: Vec<Blocked>,
 }
@@ -83,11 +90,14 @@ pub struct Source {
     pub ipv6: usize,
 }
 
-/// An instance of the web service.
+/// A feed: an instance of the web service, or what a source alone follows.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Feed {
-    /// Its name.
+    /// The name of the instance, or of the source.
     pub instance: String,
+    /// `instance` or `source`.
+    #[serde(default)]
+    pub kind: String,
     /// Where the list in force was taken from: `live`, `last_known_good`,
     /// `embedded` or `nothing`.
     pub provenance: String,
@@ -105,6 +115,9 @@ pub struct Feed {
     pub problem: Option<Problem>,
     /// Prefixes that are no longer published and will go.
     pub pending_removals: usize,
+    /// What it says and is not in force: refused, or held back.
+    #[serde(default)]
+    pub offered: Option<String>,
 }
 
 /// What is wrong with a feed.
@@ -116,6 +129,182 @@ pub struct Problem {
     pub reason: String,
     /// A sentence.
     pub message: String,
+    /// Whether `exogate feed accept` takes it all the same.
+    #[serde(default)]
+    pub can_be_accepted: bool,
+}
+
+/// What passes for a while.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Temporary {
+    /// The prefix.
+    pub prefix: IpNet,
+    /// Why.
+    pub reason: String,
+    /// Since when, RFC 3339.
+    pub since: Timestamp,
+    /// Until when, RFC 3339.
+    pub until: Timestamp,
+}
+
+/// The answer to `/v1/diff`: running against offered.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Diff {
+    /// Whether an operator holds back all updates.
+    pub hold: bool,
+    /// Every feed.
+    pub feeds: Vec<FeedDiff>,
+}
+
+/// What a feed would change.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FeedDiff {
+    /// The instance, or the source.
+    pub feed: String,
+    /// The version in force, where known.
+    pub running: Option<String>,
+    /// The version that is not in force, if there is one.
+    pub offered: Option<String>,
+    /// When that was seen, RFC 3339.
+    pub seen: Option<String>,
+    /// Prefixes that would come.
+    pub added: Vec<Change>,
+    /// Prefixes that would go, after the grace period.
+    pub removed: Vec<Change>,
+    /// Prefixes that will go in any case.
+    pub pending: Vec<Change>,
+    /// What is wrong with what is offered, or with the last poll.
+    pub problem: Option<Problem>,
+}
+
+/// A prefix that comes or goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// The source.
+    pub source: String,
+    /// The prefix.
+    pub prefix: IpNet,
+}
+
+/// What `/v1/order` is asked for, by POST.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "order", rename_all = "snake_case")]
+pub enum Order {
+    /// Poll all feeds.
+    Refresh {
+        /// Only to see what they say.
+        #[serde(default)]
+        dry_run: bool,
+    },
+    /// Poll a feed and take what it says even if much is lost.
+    Accept {
+        /// The instance, or the source.
+        feed: String,
+    },
+    /// Hold back all updates of feeds.
+    Hold,
+    /// End that.
+    Resume,
+    /// Take the content of a feed.
+    Import {
+        /// The instance, or the source.
+        feed: String,
+        /// The version of an answer of the web service.
+        version: Option<String>,
+        /// Take it even if much is lost.
+        #[serde(default)]
+        accept: bool,
+        /// The answer, or the list.
+        content: String,
+    },
+    /// Let a prefix pass for a while.
+    Allow {
+        /// The prefix.
+        prefix: IpNet,
+        /// For how long.
+        seconds: u64,
+        /// Why.
+        reason: String,
+    },
+    /// Take that back.
+    Disallow {
+        /// The prefix.
+        prefix: IpNet,
+    },
+}
+
+/// What became of an order that was obeyed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Obeyed {
+    /// Running against offered, afterwards.
+    pub diff: Diff,
+    /// What passes for a while, afterwards.
+    pub temporary: Vec<Temporary>,
+    /// Hash of the list, afterwards.
+    pub list: String,
+}
+
+/// The answer to `/v1/history`, oldest first.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct History {
+    /// The records.
+    pub records: Vec<crate::allowlist::Record>,
+}
+
+/// The form of a list for others: `/export`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ExportFormat {
+    /// One prefix per line
+    Plain,
+    /// Sets for `nft -f`
+    Nft,
+    /// Sets for `ipset restore`
+    Ipset,
+    /// JSON, which another agent's source of kind "url" reads
+    Json,
+}
+
+impl ExportFormat {
+    /// Every format.
+    pub const ALL: [Self; 4] = [Self::Plain, Self::Nft, Self::Ipset, Self::Json];
+
+    /// The name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Nft => "nft",
+            Self::Ipset => "ipset",
+            Self::Json => "json",
+        }
+    }
+}
+
+/// The JSON of an export.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Export {
+    /// Hash of the list.
+    pub hash: String,
+    /// Its sources.
+    pub sources: Vec<ExportedSource>,
+}
+
+/// A source of an export.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ExportedSource {
+    /// Its name.
+    pub name: String,
+    /// Its prefixes.
+    pub prefixes: Vec<ExportedPrefix>,
+}
+
+/// A prefix of an export.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ExportedPrefix {
+    /// The prefix.
+    pub prefix: IpNet,
+    /// Who says so.
+    pub origin: String,
 }
 
 /// A blocked source.
@@ -154,6 +343,29 @@ pub struct Check {
     pub list: String,
     /// What was last refused from this address, if anything.
     pub blocked: Option<Blocked>,
+    /// Of a refused address: what Microsoft publishes it as, and the chosen
+    /// sources leave out.
+    #[serde(default)]
+    pub left_out: Vec<LeftOut>,
+}
+
+/// A published prefix that no chosen source takes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// The instance of the web service.
+    pub instance: String,
+    /// The prefix that contains the address.
+    pub prefix: IpNet,
+    /// The endpoint set, unless it stands on another page of Microsoft's.
+    pub set: Option<u32>,
+    /// Its service area.
+    pub service_area: Option<String>,
+    /// Its hosts.
+    pub urls: Vec<String>,
+    /// Who says so, as a sentence.
+    pub origin: String,
+    /// What to add to the guard for the address to pass.
+    pub suggestion: String,
 }
 
 /// The verdict of one guard.
@@ -185,7 +397,7 @@ pub struct Match {
 /// A published version behind the list.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CheckedFeed {
-    /// The instance.
+    /// The instance, or the source.
     pub instance: String,
     /// Its version, where known.
     pub version: Option<String>,

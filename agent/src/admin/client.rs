@@ -2,14 +2,18 @@
 
 use std::{io, path::Path, time::Duration};
 
-use http_body_util::{BodyExt as _, Empty};
-use hyper::{Request, StatusCode, body::Bytes, client::conn::http1};
+use http_body_util::{BodyExt as _, Full};
+use hyper::{Method, Request, StatusCode, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
+use crate::admin::api::{Obeyed, Order};
+
 /// Limit for one question.
 const LIMIT: Duration = Duration::from_secs(10);
+/// Limit for an order, which may wait for polls.
+const ORDER_LIMIT: Duration = Duration::from_secs(70);
 
 /// Why a question was not answered.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +30,9 @@ pub enum Error {
         /// The socket.
         socket: String,
     },
+    /// The agent did not obey.
+    #[error("{0}")]
+    Disobeyed(String),
     /// The agent answered, but not as expected.
     #[error("asking the agent on {socket} for {path} failed: {reason}")]
     Failed {
@@ -44,6 +51,47 @@ pub enum Error {
 ///
 /// See [`Error`].
 pub async fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T, Error> {
+    let body = get_text(socket, path).await?;
+    serde_json::from_slice(&body).map_err(|error| Error::Failed {
+        socket: socket.display().to_string(),
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })
+}
+
+/// Asks the agent on a control socket for what is no JSON.
+///
+/// # Errors
+///
+/// See [`Error`].
+pub async fn get_text(socket: &Path, path: &str) -> Result<Bytes, Error> {
+    exchange(socket, Method::GET, path, Bytes::new(), LIMIT).await
+}
+
+/// Has the agent on a control socket obey an order.
+///
+/// # Errors
+///
+/// See [`Error`].
+pub async fn order(socket: &Path, order: &Order) -> Result<Obeyed, Error> {
+    let path = "/v1/order";
+    let failed = |error: serde_json::Error| Error::Failed {
+        socket: socket.display().to_string(),
+        path: path.to_owned(),
+        reason: error.to_string(),
+    };
+    let body = serde_json::to_vec(order).map_err(failed)?;
+    let answer = exchange(socket, Method::POST, path, body.into(), ORDER_LIMIT).await?;
+    serde_json::from_slice(&answer).map_err(failed)
+}
+
+async fn exchange(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    body: Bytes,
+    limit: Duration,
+) -> Result<Bytes, Error> {
     let name = socket.display().to_string();
     let failed =
         |reason: String| Error::Failed { socket: name.clone(), path: path.to_owned(), reason };
@@ -54,24 +102,28 @@ pub async fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T, Er
         io::ErrorKind::PermissionDenied => Error::Refused { socket: name.clone() },
         _ => failed(error.to_string()),
     })?;
-    let answer = tokio::time::timeout(LIMIT, ask(stream, path))
+    let answer = tokio::time::timeout(limit, ask(stream, method, path, body))
         .await
-        .map_err(|_| failed(format!("no answer within {} s", LIMIT.as_secs())))?
+        .map_err(|_| failed(format!("no answer within {} s", limit.as_secs())))?
         .map_err(|error| failed(error.to_string()))?;
+    let said = |body: &Bytes| String::from_utf8_lossy(body).trim().to_owned();
     match answer {
-        (StatusCode::OK, body) => {
-            serde_json::from_slice(&body).map_err(|error| failed(error.to_string()))
-        }
-        (status, body) => {
-            Err(failed(format!("{status}: {}", String::from_utf8_lossy(&body).trim())))
-        }
+        (StatusCode::OK, body) => Ok(body),
+        (StatusCode::CONFLICT, body) => Err(Error::Disobeyed(said(&body))),
+        (status, body) => Err(failed(format!("{status}: {}", said(&body)))),
     }
 }
 
-async fn ask(stream: UnixStream, path: &str) -> Result<(StatusCode, Bytes), hyper::Error> {
+async fn ask(
+    stream: UnixStream,
+    method: Method,
+    path: &str,
+    body: Bytes,
+) -> Result<(StatusCode, Bytes), hyper::Error> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
-    let mut request = Request::new(Empty::<Bytes>::new());
+    let mut request = Request::new(Full::new(body));
+    *request.method_mut() = method;
     *request.uri_mut() = path.parse().unwrap_or_default();
     let response = sender.send_request(request).await?;
     let status = response.status();

@@ -2,8 +2,10 @@
 //!
 //! Two listeners share one server. The TCP address has no access control, so it
 //! answers only what anybody on the host may know: `/metrics`, `/healthz` and
-//! `/readyz`. The control socket, which only root may open, also answers
-//! `/v1/status` and `/v1/check`, as JSON with the stable field names of [`api`].
+//! `/readyz`, and where `admin.export` is on `/export`, the list in force. The
+//! control socket, which only root may open, also answers `/v1/status`,
+//! `/v1/check`, `/v1/diff`, `/v1/history` and `/v1/allow`, as JSON with the stable
+//! field names of [`api`], and obeys the orders that are posted to `/v1/order`.
 //!
 //! Nothing here can hold up the filter: requests are short, limited in number
 //! and in time, and a fault of the server is logged, not fatal.

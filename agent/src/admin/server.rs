@@ -10,7 +10,8 @@ use std::{
     time::Duration,
 };
 
-use http_body_util::Full;
+use futures_util::future::BoxFuture;
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
@@ -26,12 +27,23 @@ use tokio::{
     sync::Semaphore,
 };
 
-use crate::admin::{Health, api};
+use crate::{
+    admin::{
+        Health,
+        api::{self, ExportFormat},
+    },
+    allowlist::MAX_IMPORT,
+    config,
+};
 
 /// Requests that are served at once, by each listener.
 const CONNECTIONS: usize = 32;
 /// Limit for one connection, from its first byte to its last.
 const LIMIT: Duration = Duration::from_secs(10);
+/// The same on the control socket, where polls are waited for.
+const CONTROL_LIMIT: Duration = Duration::from_secs(75);
+/// Largest order: an import, with every character of it escaped.
+const LARGEST_ORDER: usize = 2 * MAX_IMPORT;
 
 /// What the control socket asks of the rest of the agent.
 pub trait Control: Send + Sync + 'static {
@@ -39,6 +51,24 @@ pub trait Control: Send + Sync + 'static {
     fn status(&self) -> api::Status;
     /// What would become of packets from an address.
     fn check(&self, address: IpAddr) -> api::Check;
+    /// Running against offered.
+    fn diff(&self) -> api::Diff;
+    /// What happened to the list.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, if it cannot be read.
+    fn history(&self) -> Result<api::History, String>;
+    /// What passes for a while.
+    fn temporary(&self) -> Vec<api::Temporary>;
+    /// The list in the form that others read, or of it the sources that are named.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, if there is no such source.
+    fn export(&self, format: ExportFormat, sources: &[String]) -> Result<String, String>;
+    /// Obeys an order, or says in a sentence why not.
+    fn obey(&self, order: api::Order) -> BoxFuture<'static, Result<api::Obeyed, String>>;
 }
 
 /// An address that could not be bound.
@@ -55,6 +85,7 @@ pub struct Server {
     public: TcpListener,
     control: UnixListener,
     socket: PathBuf,
+    export: bool,
 }
 
 impl Server {
@@ -63,7 +94,8 @@ impl Server {
     /// # Errors
     ///
     /// If an address is in use or may not be bound.
-    pub async fn bind(listen: SocketAddr, socket: &Path) -> Result<Self, BindError> {
+    pub async fn bind(admin: &config::Admin) -> Result<Self, BindError> {
+        let (listen, socket): (SocketAddr, &Path) = (admin.listen, &admin.socket);
         let public = TcpListener::bind(listen).await.map_err(|source| BindError {
             what: format!("admin address {listen}"),
             option: "admin.listen",
@@ -74,15 +106,20 @@ impl Server {
             option: "admin.socket",
             source,
         })?;
-        Ok(Self { public, control, socket: socket.to_owned() })
+        Ok(Self { public, control, socket: socket.to_owned(), export: admin.export })
     }
 
     /// Serves until the task is dropped.
     pub async fn serve(self, registry: Registry, health: Health, control: Arc<dyn Control>) {
-        let Self { public, control: socket_listener, socket } = self;
+        let Self { public, control: socket_listener, socket, export } = self;
         let _remove = RemoveOnDrop(socket);
-        let anybody = Answers { registry: registry.clone(), health: health.clone(), control: None };
-        let owner = Answers { registry, health, control: Some(control) };
+        let anybody = Answers {
+            registry: registry.clone(),
+            health: health.clone(),
+            control: Arc::clone(&control),
+            may: if export { May::Export } else { May::Look },
+        };
+        let owner = Answers { registry, health, control, may: May::Order };
         tokio::join!(accept(public, anybody), accept(socket_listener, owner));
     }
 }
@@ -148,15 +185,16 @@ async fn accept(listener: impl Listen, answers: Answers) {
                 let answers = Arc::clone(&answers);
                 tokio::spawn(async move {
                     let _slot = slot;
+                    let limit = if answers.may == May::Order { CONTROL_LIMIT } else { LIMIT };
                     let service = service_fn(|request| {
-                        let response = answers.answer(&request);
-                        async move { Ok::<_, Infallible>(response) }
+                        let answers = Arc::clone(&answers);
+                        async move { Ok::<_, Infallible>(answers.answer(request).await) }
                     });
                     let connection = http1::Builder::new()
                         .timer(TokioTimer::new())
                         .header_read_timeout(LIMIT)
                         .serve_connection(TokioIo::new(stream), service);
-                    if let Ok(Err(error)) = tokio::time::timeout(LIMIT, connection).await {
+                    if let Ok(Err(error)) = tokio::time::timeout(limit, connection).await {
                         tracing::debug!(%error, "a request to the admin server failed");
                     }
                 });
@@ -170,33 +208,97 @@ async fn accept(listener: impl Listen, answers: Answers) {
     }
 }
 
+/// What a listener lets its clients do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum May {
+    /// See metrics and health.
+    Look,
+    /// And the list.
+    Export,
+    /// And everything else, and change it.
+    Order,
+}
+
 struct Answers {
     registry: Registry,
     health: Health,
-    /// Only on the control socket.
-    control: Option<Arc<dyn Control>>,
+    control: Arc<dyn Control>,
+    may: May,
 }
 
 type Answer = Response<Full<Bytes>>;
 
 impl Answers {
-    fn answer(&self, request: &Request<Incoming>) -> Answer {
+    async fn answer(&self, request: Request<Incoming>) -> Answer {
+        let path = request.uri().path();
+        if request.method() == Method::POST && path == "/v1/order" && self.may == May::Order {
+            return self.obey(request).await;
+        }
         if request.method() != Method::GET {
             return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is understood\n");
         }
-        match (request.uri().path(), &self.control) {
-            ("/metrics", _) => self.metrics(),
-            ("/healthz", _) if self.health.is_alive() => text(StatusCode::OK, "ok\n"),
-            ("/healthz", _) => {
-                text(StatusCode::SERVICE_UNAVAILABLE, "the main loop does not answer\n")
-            }
-            ("/readyz", _) => self.readiness(),
-            ("/v1/status", Some(control)) => json(&control.status()),
-            ("/v1/check", Some(control)) => match address(request.uri().query()) {
-                Some(address) => json(&control.check(address)),
+        let query = request.uri().query();
+        match path {
+            "/metrics" => self.metrics(),
+            "/healthz" if self.health.is_alive() => text(StatusCode::OK, "ok\n"),
+            "/healthz" => text(StatusCode::SERVICE_UNAVAILABLE, "the main loop does not answer\n"),
+            "/readyz" => self.readiness(),
+            "/export" if self.may != May::Look => self.export(query),
+            _ if self.may == May::Order => self.look(path, query),
+            _ => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n"),
+        }
+    }
+
+    /// What the control socket answers besides.
+    fn look(&self, path: &str, query: Option<&str>) -> Answer {
+        match path {
+            "/v1/status" => json(&self.control.status()),
+            "/v1/check" => match values(query, "address").next().and_then(|a| a.parse().ok()) {
+                Some(address) => json(&self.control.check(address)),
                 None => text(StatusCode::BAD_REQUEST, "address=IP is missing or malformed\n"),
             },
-            _ => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n"),
+            "/v1/diff" => json(&self.control.diff()),
+            "/v1/allow" => json(&self.control.temporary()),
+            "/v1/history" => match self.control.history() {
+                Ok(history) => json(&history),
+                Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error),
+            },
+            _ => text(StatusCode::NOT_FOUND, "there is no such page\n"),
+        }
+    }
+
+    async fn obey(&self, request: Request<Incoming>) -> Answer {
+        let body = match Limited::new(request.into_body(), LARGEST_ORDER).collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) => return text(StatusCode::PAYLOAD_TOO_LARGE, format!("{error}\n")),
+        };
+        let order = match serde_json::from_slice(&body) {
+            Ok(order) => order,
+            Err(error) => {
+                return text(StatusCode::BAD_REQUEST, format!("not an order: {error}\n"));
+            }
+        };
+        match self.control.obey(order).await {
+            Ok(obeyed) => json(&obeyed),
+            Err(problem) => text(StatusCode::CONFLICT, problem),
+        }
+    }
+
+    fn export(&self, query: Option<&str>) -> Answer {
+        let format = match values(query, "format").next() {
+            None => Some(ExportFormat::Plain),
+            Some(name) => ExportFormat::ALL.into_iter().find(|format| format.name() == name),
+        };
+        let Some(format) = format else {
+            return text(StatusCode::BAD_REQUEST, "format is plain, nft, ipset or json\n");
+        };
+        let sources: Vec<_> = values(query, "source").map(str::to_owned).collect();
+        match self.control.export(format, &sources) {
+            Ok(page) if format == ExportFormat::Json => {
+                response(StatusCode::OK, "application/json", page.into_bytes())
+            }
+            Ok(page) => text(StatusCode::OK, page),
+            Err(problem) => text(StatusCode::BAD_REQUEST, problem),
         }
     }
 
@@ -222,8 +324,10 @@ impl Answers {
     }
 }
 
-fn address(query: Option<&str>) -> Option<IpAddr> {
-    query?.split('&').find_map(|pair| pair.strip_prefix("address="))?.parse().ok()
+/// The values of a key in a query. None of ours needs escapes.
+fn values<'a>(query: Option<&'a str>, key: &'a str) -> impl Iterator<Item = &'a str> {
+    let pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+    pairs.filter(move |(name, _)| *name == key).map(|(_, value)| value)
 }
 
 fn json(value: &impl serde::Serialize) -> Answer {

@@ -1,53 +1,111 @@
-//! What is held of one instance of the web service.
+//! What is held of the feeds, and what else is remembered.
+
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::source::{
-    Entry,
-    microsoft365::{self, EndpointSet, Instance, Version},
+use super::Temporary;
+use crate::{
+    config::{Config, Source},
+    source::{
+        Entry,
+        feed::{Content, FeedId, Revision},
+        microsoft365,
+        read::fingerprint,
+    },
 };
 
-/// Endpoint sets in force, and what is about to be removed.
+/// What is known beside the configuration, and survives a restart.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// What is held of the feeds, also of instances that are not in use.
+    pub held: BTreeMap<FeedId, Held>,
+    /// What operators let pass for a while.
+    pub temporary: Vec<Temporary>,
+    /// An operator has stopped all updates.
+    pub hold: bool,
+}
+
+impl Known {
+    /// Adds what is built in for feeds of which nothing is held, and forgets
+    /// feeds of sources that are gone.
+    pub(super) fn follow(&mut self, config: &Config) {
+        let feeds = config.feeds();
+        self.held.retain(|id, _| matches!(id, FeedId::Instance(_)) || feeds.contains(id));
+        for id in feeds {
+            self.held.entry(id).or_insert_with_key(embedded);
+        }
+    }
+
+    /// Whether the state directory would hold the same of both.
+    pub(super) fn is_same_state(&self, other: &Self) -> bool {
+        let known = |held: &BTreeMap<FeedId, Held>, id: &FeedId, other: &Held| {
+            held.get(id).is_some_and(|held| held.is_same_state(other))
+        };
+        self.temporary == other.temporary
+            && self.hold == other.hold
+            && other.held.iter().all(|(id, held)| known(&self.held, id, held))
+    }
+}
+
+/// The content of a feed in force, and what is about to be removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
-    /// The version of the sets, unknown for the built-in ones.
-    pub version: Option<Version>,
-    /// Where they were taken from.
+    /// The revision of the content, unknown for what is built in.
+    pub revision: Option<Revision>,
+    /// Where it was taken from.
     pub provenance: Provenance,
-    /// The sets that have prefixes.
-    pub sets: Vec<EndpointSet>,
-    /// What they no longer contain, but stays for a while.
+    /// What the feed said.
+    pub content: Arc<Content>,
+    /// What it no longer contains, but stays for a while.
     pub pending: Vec<Pending>,
+    /// Which definition of its source the content was read by; see
+    /// [`definition`].
+    pub definition: Option<String>,
 }
 
 impl Held {
     /// Whether the state directory would hold the same of both.
-    pub(super) fn is_same_state(&self, other: &Self) -> bool {
-        self.version == other.version && self.sets == other.sets && self.pending == other.pending
+    fn is_same_state(&self, other: &Self) -> bool {
+        self.revision == other.revision
+            && self.pending == other.pending
+            && self.definition == other.definition
+            && (Arc::ptr_eq(&self.content, &other.content) || self.content == other.content)
+    }
+
+    /// Whether nothing was ever applied.
+    pub(super) const fn is_built_in(&self) -> bool {
+        matches!(self.provenance, Provenance::Embedded { .. } | Provenance::Nothing)
     }
 }
 
-/// Where the sets in force were taken from.
+/// Names the definition of a source in few characters: what another definition
+/// brought is replaced by what the new one brings, with no grace period.
+pub(super) fn definition(source: &Source) -> String {
+    fingerprint(format!("{:?}", source.definition).as_bytes())
+}
+
+/// Where the content in force was taken from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Provenance {
-    /// The web service, in this run.
+    /// The feed, in this run.
     Live {
-        /// When they were applied.
+        /// When it was applied.
         applied: Timestamp,
     },
     /// The state directory.
     LastKnownGood {
-        /// When they were applied.
+        /// When it was applied.
         applied: Timestamp,
     },
     /// The program.
     Embedded {
-        /// When they were captured, as YYYY-MM-DD.
+        /// When it was captured, as YYYY-MM-DD.
         captured: &'static str,
     },
-    /// There are none.
+    /// There is none.
     Nothing,
 }
 
@@ -63,7 +121,7 @@ impl Provenance {
         }
     }
 
-    /// When the sets were applied, or captured.
+    /// When the content was applied, or captured.
     #[must_use]
     pub fn time(&self) -> Option<Timestamp> {
         match self {
@@ -88,16 +146,28 @@ pub struct Pending {
     pub polls: u32,
 }
 
-/// What the program itself knows of an instance.
+/// What the program itself knows of a feed.
 #[must_use]
-pub fn embedded(instance: Instance) -> Held {
-    let (provenance, sets) = match microsoft365::snapshot(instance) {
-        Some(snapshot) => {
-            (Provenance::Embedded { captured: &snapshot.captured }, snapshot.sets.clone())
-        }
-        None => (Provenance::Nothing, Vec::new()),
+pub fn embedded(id: &FeedId) -> Held {
+    let snapshot = match id {
+        FeedId::Instance(instance) => microsoft365::snapshot(*instance),
+        FeedId::Source(_) => None,
     };
-    Held { version: None, provenance, sets, pending: Vec::new() }
+    let (provenance, content) = match (snapshot, id) {
+        (Some(snapshot), _) => (
+            Provenance::Embedded { captured: &snapshot.captured },
+            Content::Sets(snapshot.sets.clone()),
+        ),
+        (None, FeedId::Instance(_)) => (Provenance::Nothing, Content::Sets(Vec::new())),
+        (None, FeedId::Source(_)) => (Provenance::Nothing, Content::Entries(Vec::new())),
+    };
+    Held {
+        revision: None,
+        provenance,
+        content: Arc::new(content),
+        pending: Vec::new(),
+        definition: None,
+    }
 }
 
 /// The start of a day, YYYY-MM-DD, in UTC.

@@ -1,17 +1,25 @@
 //! The list that decides who may pass.
 
-use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    net::IpAddr,
+    sync::Arc,
+};
 
 use aws_lc_rs::digest;
 use exogate_ebpf::compile::{self, Policy, Prefix};
 use ipnet::IpNet;
 
-use super::held::{Held, Provenance};
+use super::{
+    Change,
+    held::{Held, Known, Provenance},
+};
 use crate::{
-    config::{Config, Destinations, Mode, Source},
+    config::{Config, Destinations, Mode, Source, TEMPORARY, TEMPORARY_SOURCE},
     source::{
         self, Entry,
-        microsoft365::{Instance, Version},
+        feed::{Content, FeedId, Revision},
     },
 };
 
@@ -20,6 +28,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllowList {
     sources: Vec<Listed>,
+    temporary: Listed,
     feeds: Vec<FeedVersion>,
     hash: String,
 }
@@ -33,15 +42,17 @@ pub struct Listed {
     pub entries: Vec<Entry>,
 }
 
-/// What the list knows of an instance of the web service.
+/// What the list knows of a feed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FeedVersion {
-    /// The instance.
-    pub instance: Instance,
-    /// Its version, where known.
-    pub version: Option<Version>,
+    /// The feed.
+    pub id: FeedId,
+    /// The revision of its content, where known.
+    pub revision: Option<Revision>,
     /// Where it was taken from.
     pub provenance: Provenance,
+    /// Its content, also what no source takes.
+    pub content: Arc<Content>,
 }
 
 /// Why an address is on the list.
@@ -54,17 +65,21 @@ pub struct Match<'a> {
 }
 
 impl AllowList {
-    /// Puts together what is held of the sources, including what is about to be
+    /// Puts together what is known of the sources, including what is about to be
     /// removed from them.
     #[must_use]
-    pub fn build(sources: &[Source], held: &BTreeMap<Instance, Held>) -> Self {
+    pub fn build(sources: &[Source], known: &Known) -> Self {
+        let feeds: BTreeMap<FeedId, &Held> = sources
+            .iter()
+            .filter_map(Source::feed)
+            .filter_map(|id| known.held.get(&id).map(|held| (id, held)))
+            .collect();
         let listed: Vec<_> = sources
             .iter()
             .map(|source| {
                 let mut entries = source.definition.fixed();
-                let instance = source.definition.instance();
-                if let Some(held) = instance.and_then(|instance| held.get(&instance)) {
-                    entries.extend(source.definition.select(&held.sets));
+                if let Some(held) = source.feed().and_then(|id| feeds.get(&id)) {
+                    entries.extend(source.definition.take(&held.content));
                     let pending = held.pending.iter().filter(|p| p.source == source.name);
                     entries.extend(pending.map(|pending| pending.entry.clone()));
                 }
@@ -72,19 +87,20 @@ impl AllowList {
                 Listed { name: source.name.clone(), entries }
             })
             .collect();
-        let feeds = held
-            .iter()
-            .filter(|(instance, _)| {
-                sources.iter().any(|source| source.definition.instance() == Some(**instance))
-            })
-            .map(|(instance, held)| FeedVersion {
-                instance: *instance,
-                version: held.version,
+        let mut entries: Vec<_> = known.temporary.iter().map(super::Temporary::entry).collect();
+        source::sort(&mut entries);
+        let temporary = Listed { name: TEMPORARY.to_owned(), entries };
+        let feeds = feeds
+            .into_iter()
+            .map(|(id, held)| FeedVersion {
+                id,
+                revision: held.revision.clone(),
                 provenance: held.provenance.clone(),
+                content: Arc::clone(&held.content),
             })
             .collect();
-        let hash = hash(&listed);
-        Self { sources: listed, feeds, hash }
+        let hash = hash(&listed, &temporary);
+        Self { sources: listed, temporary, feeds, hash }
     }
 
     /// The sources, in the order of their bits.
@@ -93,13 +109,42 @@ impl AllowList {
         &self.sources
     }
 
-    /// The instances of the web service behind the sources.
+    /// What operators let pass for a while, through every guard.
+    #[must_use]
+    pub const fn temporary(&self) -> &Listed {
+        &self.temporary
+    }
+
+    /// The sources and, if there are any, the temporary entries.
+    pub fn all(&self) -> impl Iterator<Item = &Listed> {
+        let temporary = (!self.temporary.entries.is_empty()).then_some(&self.temporary);
+        self.sources.iter().chain(temporary)
+    }
+
+    /// What the list has that another has not.
+    #[must_use]
+    pub fn beyond(&self, other: &Self) -> Vec<Change> {
+        let prefixes: BTreeSet<(&str, IpNet)> = other.changes().collect();
+        self.changes()
+            .filter(|pair| !prefixes.contains(pair))
+            .map(|(source, prefix)| Change { source: source.to_owned(), prefix })
+            .collect()
+    }
+
+    fn changes(&self) -> impl Iterator<Item = (&str, IpNet)> {
+        self.all().flat_map(|listed| {
+            listed.entries.iter().map(|entry| (listed.name.as_str(), entry.prefix))
+        })
+    }
+
+    /// The feeds behind the sources.
     #[must_use]
     pub fn feeds(&self) -> &[FeedVersion] {
         &self.feeds
     }
 
-    /// SHA-256 of the names of the sources and their prefixes, in hexadecimal. It
+    /// SHA-256 of the names of the sources and their prefixes, temporary entries
+    /// included, in hexadecimal. It
     /// does not depend on versions, origins or the order of sources, so that two
     /// hosts with the same hash let the same addresses pass.
     #[must_use]
@@ -112,8 +157,7 @@ impl AllowList {
     pub fn lookup(&self, address: IpAddr) -> Vec<Match<'_>> {
         // What an application calls ::ffff:a.b.c.d is an IPv4 packet.
         let address = address.to_canonical();
-        self.sources
-            .iter()
+        self.all()
             .flat_map(|source| {
                 source
                     .entries
@@ -149,6 +193,7 @@ impl AllowList {
             .sources
             .iter()
             .zip(bits)
+            .chain([(&self.temporary, TEMPORARY_SOURCE)])
             .flat_map(|(source, sources)| {
                 source.entries.iter().map(move |entry| {
                     let (address, length) = pair(entry.prefix);
@@ -164,7 +209,7 @@ impl AllowList {
                     guard.ports.iter().map(move |port| compile::Guard {
                         protocol: (*protocol).into(),
                         port: *port,
-                        sources: guard.mask(),
+                        sources: guard.mask() | TEMPORARY_SOURCE,
                     })
                 })
             })
@@ -186,8 +231,9 @@ fn pair(prefix: IpNet) -> (IpAddr, u8) {
     (prefix.network(), prefix.prefix_len())
 }
 
-fn hash(sources: &[Listed]) -> String {
-    let mut sorted: Vec<_> = sources.iter().collect();
+fn hash(sources: &[Listed], temporary: &Listed) -> String {
+    let temporary = (!temporary.entries.is_empty()).then_some(temporary);
+    let mut sorted: Vec<_> = sources.iter().chain(temporary).collect();
     sorted.sort_by(|a, b| a.name.cmp(&b.name));
     let mut context = digest::Context::new(&digest::SHA256);
     for source in sorted {
@@ -213,12 +259,17 @@ mod tests {
     use exogate_ebpf::compile::Protocol;
 
     use super::*;
-    use crate::allowlist::held;
+    use crate::{allowlist::held, source::microsoft365::Instance};
+
+    const WORLDWIDE: FeedId = FeedId::Instance(Instance::Worldwide);
+
+    fn known(held: Held) -> Known {
+        Known { held: [(WORLDWIDE, held)].into(), ..Known::default() }
+    }
 
     fn embedded() -> (Config, AllowList) {
         let config = Config::default();
-        let held = held::embedded(Instance::Worldwide);
-        let list = AllowList::build(&config.sources, &[(Instance::Worldwide, held)].into());
+        let list = AllowList::build(&config.sources, &known(held::embedded(&WORLDWIDE)));
         (config, list)
     }
 
@@ -232,7 +283,7 @@ mod tests {
         assert_eq!(list.sources()[0].count(), (16, 18), "Exchange, TCP port 443");
         assert_eq!(list.sources()[1].count(), (94, 12), "Graph: 90 addresses and 16 ranges");
         assert_eq!(list.empty_sources().count(), 0);
-        assert_eq!(list.feeds()[0].version, None);
+        assert_eq!(list.feeds()[0].revision, None);
     }
 
     #[test]
@@ -256,15 +307,19 @@ mod tests {
     fn the_hash_names_what_passes_and_nothing_else() {
         let (config, list) = embedded();
         assert_eq!(list.hash().len(), 64);
-        let mut held = held::embedded(Instance::Worldwide);
-        held.version = "2026052900".parse().ok();
+        let mut held = held::embedded(&WORLDWIDE);
+        held.revision = "2026052900".parse().ok().map(Revision::Version);
         let mut sources = config.sources.clone();
         sources.reverse();
-        let same = AllowList::build(&sources, &[(Instance::Worldwide, held.clone())].into());
+        let same = AllowList::build(&sources, &known(held.clone()));
         assert_eq!(same.hash(), list.hash());
 
-        held.sets[0].ips.pop();
-        let other = AllowList::build(&sources, &[(Instance::Worldwide, held)].into());
+        let mut sets = held.content.sets().to_vec();
+        let gone = sets[0].ips.pop().unwrap();
+        held.content = Arc::new(Content::Sets(sets));
+        let other = AllowList::build(&sources, &known(held));
+        let lost = Change { source: "exchange-online".to_owned(), prefix: gone };
+        assert_eq!((list.beyond(&other), other.beyond(&list)), (vec![lost], vec![]));
         assert_ne!(other.hash(), list.hash());
     }
 
@@ -277,7 +332,8 @@ mod tests {
         assert_eq!(policy.destinations, Some(vec![(address("198.51.100.1"), 32)]));
         assert_eq!(policy.prefixes.iter().filter(|prefix| prefix.sources == 0b01).count(), 34);
         assert_eq!(policy.prefixes.iter().filter(|prefix| prefix.sources == 0b10).count(), 106);
-        let guard = |protocol| compile::Guard { protocol, port: 443, sources: 0b11 };
+        let guard =
+            |protocol| compile::Guard { protocol, port: 443, sources: 0b11 | TEMPORARY_SOURCE };
         assert_eq!(policy.guards, [guard(Protocol::Tcp), guard(Protocol::Udp)]);
         assert!(compile::compile(&policy).is_ok());
     }

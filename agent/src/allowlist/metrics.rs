@@ -7,7 +7,7 @@ use prometheus::{
 };
 
 use super::{Status, held::midnight};
-use crate::source::{graph, microsoft365::Instance};
+use crate::source::{feed::FeedId, graph};
 
 /// How a poll ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,9 @@ pub enum PollResult {
     Unchanged,
     /// Another version was applied.
     Applied,
+    /// Another version was not applied, because an operator holds updates back or
+    /// only wanted to see it.
+    Offered,
     /// The answer was refused.
     Refused,
     /// There was no usable answer, or it could not be put in force.
@@ -27,6 +30,7 @@ impl PollResult {
         match self {
             Self::Unchanged => "unchanged",
             Self::Applied => "applied",
+            Self::Offered => "offered",
             Self::Refused => "refused",
             Self::Failed => "failed",
         }
@@ -36,11 +40,12 @@ impl PollResult {
 /// The metrics.
 pub struct Metrics {
     version: Series,
-    last_success: Series,
-    list_time: Series,
-    polls: IntCounterVec,
-    failures: IntCounterVec,
-    refusals: IntCounterVec,
+    instances: Polls,
+    sources: Polls,
+    hold: IntGauge,
+    temporary: IntGauge,
+    offers: Series,
+    history_failures: IntCounter,
     prefixes: Series,
     pending: Series,
     info: Series,
@@ -55,9 +60,6 @@ impl Metrics {
     ///
     /// If one of the names is taken.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let counters = |name, help, labels: &[&str]| {
-            register(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
-        };
         let counter = |name: &str, help: &str| register(registry, IntCounter::new(name, help)?);
         let graph_addresses = register(
             registry,
@@ -76,32 +78,42 @@ impl Metrics {
                 "Version of the endpoint sets in force, YYYYMMDDNN; absent if unknown.",
                 &["instance"],
             )?,
-            last_success: Series::register(
+            instances: Polls::register(
                 registry,
-                "exogate_feed_last_success_timestamp_seconds",
-                "When the web service last gave a usable answer to this process.",
-                &["instance"],
+                "exogate_feed",
+                "instance",
+                ["the web service", "the endpoint sets"],
             )?,
-            list_time: Series::register(
+            sources: Polls::register(
                 registry,
-                "exogate_feed_list_timestamp_seconds",
-                "When the endpoint sets in force were applied, or captured if built in.",
-                &["instance", "provenance"],
+                "exogate_source",
+                "source",
+                ["the feed of a source", "the content of a source"],
             )?,
-            polls: counters(
-                "exogate_feed_polls_total",
-                "Polls of the web service by result: unchanged, applied, refused, failed.",
-                &["instance", "result"],
+            hold: register(
+                registry,
+                IntGauge::new(
+                    "exogate_feed_hold",
+                    "1 while an operator holds back all updates of feeds.",
+                )?,
             )?,
-            failures: counters(
-                "exogate_feed_failures_total",
-                "Polls without a usable answer by reason.",
-                &["instance", "reason"],
+            temporary: register(
+                registry,
+                IntGauge::new(
+                    "exogate_allowlist_temporary_entries",
+                    "Entries in force that an operator let pass for a while.",
+                )?,
             )?,
-            refusals: counters(
-                "exogate_feed_refusals_total",
-                "Answers that were refused by reason; the list in force stays.",
-                &["instance", "reason"],
+            offers: Series::register(
+                registry,
+                "exogate_feed_offered_changes",
+                "Prefixes that would come or go, by feed, because what it says was refused or \
+                 held back; absent if nothing was.",
+                &["feed", "change"],
+            )?,
+            history_failures: counter(
+                "exogate_allowlist_history_failures_total",
+                "Records that could not be written to the history in the state directory.",
             )?,
             prefixes: Series::register(
                 registry,
@@ -132,16 +144,27 @@ impl Metrics {
         })
     }
 
-    pub(super) fn polled(&self, instance: Instance, result: PollResult) {
-        self.polls.with_label_values(&[instance.name(), result.name()]).inc();
+    pub(super) fn polled(&self, id: &FeedId, result: PollResult) {
+        self.of(id).polls.with_label_values(&[&id.to_string(), result.name()]).inc();
     }
 
-    pub(super) fn failed(&self, instance: Instance, reason: &str) {
-        self.failures.with_label_values(&[instance.name(), reason]).inc();
+    pub(super) fn failed(&self, id: &FeedId, reason: &str) {
+        self.of(id).failures.with_label_values(&[id.to_string().as_str(), reason]).inc();
     }
 
-    pub(super) fn refused(&self, instance: Instance, reason: &str) {
-        self.refusals.with_label_values(&[instance.name(), reason]).inc();
+    pub(super) fn refused(&self, id: &FeedId, reason: &str) {
+        self.of(id).refusals.with_label_values(&[id.to_string().as_str(), reason]).inc();
+    }
+
+    const fn of(&self, id: &FeedId) -> &Polls {
+        match id {
+            FeedId::Instance(_) => &self.instances,
+            FeedId::Source(_) => &self.sources,
+        }
+    }
+
+    pub(super) fn history_failed(&self) {
+        self.history_failures.inc();
     }
 
     pub(super) fn publish_failed(&self) {
@@ -155,22 +178,30 @@ impl Metrics {
     /// Shows another status.
     pub(super) fn show(&self, status: &Status) {
         let feeds = || status.feeds.values();
-        let name = |instance: Instance| instance.name().to_owned();
+        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         self.version.show(feeds().filter_map(|feed| {
-            let version = i64::try_from(feed.version?.number()).ok()?;
-            Some((vec![name(feed.instance)], version))
+            let version = i64::try_from(feed.revision.as_ref()?.version()?.number()).ok()?;
+            Some((vec![feed.id.to_string()], version))
         }));
-        self.last_success.show(
-            feeds().filter_map(|feed| {
-                Some((vec![name(feed.instance)], feed.last_success?.as_second()))
-            }),
-        );
-        self.list_time.show(feeds().filter_map(|feed| {
-            let labels = vec![name(feed.instance), feed.provenance.name().to_owned()];
-            Some((labels, feed.provenance.time()?.as_second()))
+        for (polls, of_instances) in [(&self.instances, true), (&self.sources, false)] {
+            let feeds =
+                || feeds().filter(|feed| matches!(feed.id, FeedId::Instance(_)) == of_instances);
+            polls.last_success.show(feeds().filter_map(|feed| {
+                Some((vec![feed.id.to_string()], feed.last_success?.as_second()))
+            }));
+            polls.list_time.show(feeds().filter_map(|feed| {
+                let labels = vec![feed.id.to_string(), feed.provenance.name().to_owned()];
+                Some((labels, feed.provenance.time()?.as_second()))
+            }));
+        }
+        self.hold.set(status.hold.into());
+        self.temporary.set(count(status.temporary.len()));
+        self.offers.show(status.offers.iter().flat_map(|(id, offer)| {
+            [("added", &offer.added), ("removed", &offer.removed)].map(|(change, prefixes)| {
+                (vec![id.to_string(), change.to_owned()], count(prefixes.len()))
+            })
         }));
         self.info.show([(vec![status.list.hash().to_owned()], 1)].into_iter());
-        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         self.prefixes.show(status.list.sources().iter().flat_map(|source| {
             let (v4, v6) = source.count();
             [("ipv4", v4), ("ipv6", v6)].map(|(family, number)| {
@@ -183,6 +214,60 @@ impl Metrics {
                 .filter(|pending| pending.source == source.name);
             (vec![source.name.clone()], count(pending.count()))
         }));
+    }
+}
+
+/// What is counted of every feed.
+struct Polls {
+    last_success: Series,
+    list_time: Series,
+    polls: IntCounterVec,
+    failures: IntCounterVec,
+    refusals: IntCounterVec,
+}
+
+impl Polls {
+    /// `of` names what is asked and what it gives.
+    fn register(
+        registry: &Registry,
+        prefix: &str,
+        label: &str,
+        [of, content]: [&str; 2],
+    ) -> Result<Self, prometheus::Error> {
+        let series = |name: &str, help: String, labels: &[&str]| {
+            Series::register(registry, &format!("{prefix}_{name}"), &help, labels)
+        };
+        let counters = |name: &str, help: String, second: &str| {
+            let options = Opts::new(format!("{prefix}_{name}"), help);
+            register(registry, IntCounterVec::new(options, &[label, second])?)
+        };
+        Ok(Self {
+            last_success: series(
+                "last_success_timestamp_seconds",
+                format!("When {of} last gave a usable answer to this process."),
+                &[label],
+            )?,
+            list_time: series(
+                "list_timestamp_seconds",
+                format!("When {content} in force was applied, or captured if built in."),
+                &[label, "provenance"],
+            )?,
+            polls: counters(
+                "polls_total",
+                format!("Polls of {of} by result: unchanged, applied, offered, refused, failed."),
+                "result",
+            )?,
+            failures: counters(
+                "failures_total",
+                format!("Polls of {of} without a usable answer by reason."),
+                "reason",
+            )?,
+            refusals: counters(
+                "refusals_total",
+                format!("Answers of {of} that were refused by reason; the list in force stays."),
+                "reason",
+            )?,
+        })
     }
 }
 

@@ -18,6 +18,7 @@
 
 mod collect;
 mod held;
+mod history;
 mod keeper;
 mod list;
 mod metrics;
@@ -26,17 +27,21 @@ mod plan;
 mod publish;
 mod schedule;
 mod status;
+mod temporary;
 mod vet;
 
+pub(crate) use self::keeper::MAX_IMPORT;
 pub use self::{
-    collect::{Collect, WebService},
-    held::{Held, Pending, Provenance, embedded},
-    keeper::{Command, Keeper},
+    collect::{Ask, Collect, Feeds},
+    held::{Held, Known, Pending, Provenance, embedded},
+    history::{Event, History, Record},
+    keeper::{Command, Import, Keeper, Outcome},
     list::{AllowList, FeedVersion, Listed, Match},
     metrics::{Metrics, PollResult},
     persist::{Error as StateError, StateDirectory},
     plan::{Change, Grace, Plan, plan},
-    publish::Publish,
-    status::{FeedStatus, Problem, Status},
-    vet::{Leniency, Refusal, vet_change, vet_sets},
+    publish::{Publish, Unpublished},
+    status::{FeedStatus, Offer, Problem, Status},
+    temporary::Temporary,
+    vet::{Leniency, Refusal, vet_change, vet_content, vet_sets},
 };

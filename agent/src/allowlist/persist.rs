@@ -1,7 +1,7 @@
 //! What survives a restart.
 //!
-//! `state.json` holds, for every instance of the web service, version and
-//! endpoint sets together. It is written after they were applied, to a new file
+//! `state.json` holds, for every feed, revision and content together, and what
+//! operators let pass or stopped for a while. It is written after they were applied, to a new file
 //! that replaces the old one in one step, so that a crash at any moment leaves
 //! either the old state or the new one: work is repeated, never skipped.
 //!
@@ -10,10 +10,10 @@
 //! checksum, because a digit that flipped in an address still is an address.
 
 use std::{
-    collections::BTreeMap,
     fs::{self, File},
     io::{self, Read, Write},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use aws_lc_rs::digest;
@@ -21,14 +21,19 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    held::{Held, Pending, Provenance},
+    Temporary,
+    held::{Held, Known, Pending, Provenance},
     list::hexadecimal,
-    vet::vet_sets,
+    vet::vet_content,
 };
-use crate::source::microsoft365::{EndpointSet, Instance, Version};
+use crate::source::{
+    feed::{Content, FeedId, Revision},
+    microsoft365::{EndpointSet, Instance, Version},
+};
 
-/// The form of `state.json`.
-const SCHEMA: u32 = 1;
+/// The form of `state.json`. Form 1 knew instances of the web service only; it is
+/// read, and becomes form 2 when it is next written.
+const SCHEMA: u32 = 2;
 /// Larger than the largest answer that is accepted, with room for pending
 /// removals.
 const MAX_BYTES: u64 = 64 << 20;
@@ -73,16 +78,55 @@ struct Envelope {
 struct State {
     schema: u32,
     sha256: String,
+    #[serde(flatten)]
+    body: Body,
+}
+
+/// What the checksum covers.
+#[derive(Serialize, Deserialize)]
+struct Body {
+    hold: bool,
+    temporary: Vec<Temporary>,
     feeds: Vec<Feed>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Feed {
+    feed: FeedId,
+    revision: Option<Revision>,
+    applied: Timestamp,
+    definition: Option<String>,
+    content: Arc<Content>,
+    pending: Vec<Pending>,
+}
+
+/// Form 1.
+#[derive(Serialize, Deserialize)]
+struct FirstState {
+    sha256: String,
+    feeds: Vec<FirstFeed>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct FirstFeed {
     instance: Instance,
     version: Option<Version>,
     applied: Timestamp,
     sets: Vec<EndpointSet>,
     pending: Vec<Pending>,
+}
+
+impl From<FirstFeed> for Feed {
+    fn from(first: FirstFeed) -> Self {
+        Self {
+            feed: FeedId::Instance(first.instance),
+            revision: first.version.map(Revision::Version),
+            applied: first.applied,
+            definition: None,
+            content: Arc::new(Content::Sets(first.sets)),
+            pending: first.pending,
+        }
+    }
 }
 
 /// The directory that holds the state.
@@ -114,13 +158,13 @@ impl StateDirectory {
     ///
     /// If the state cannot be used. It has been put aside then, as far as that
     /// was possible, and nothing is in the way of a new one.
-    pub fn load(&self) -> Result<BTreeMap<Instance, Held>, Error> {
+    pub fn load(&self) -> Result<Known, Error> {
         let path = self.file();
         let mut bytes = Vec::new();
         let read = File::open(&path).and_then(|file| file.take(MAX_BYTES).read_to_end(&mut bytes));
         match read {
             Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Known::default()),
             Err(source) => return Err(Error::Io { action: "cannot read", path, source }),
         }
         parse(&path, &bytes).inspect_err(|error| {
@@ -140,32 +184,35 @@ impl StateDirectory {
     /// # Errors
     ///
     /// If the system refuses; the state before is whole then.
-    pub fn save(&self, held: &BTreeMap<Instance, Held>) -> Result<(), Error> {
-        let feeds: Vec<_> = held
+    pub fn save(&self, known: &Known) -> Result<(), Error> {
+        let feeds = known
+            .held
             .iter()
-            .filter_map(|(instance, held)| {
+            .filter_map(|(id, held)| {
                 let (Provenance::Live { applied } | Provenance::LastKnownGood { applied }) =
                     held.provenance
                 else {
                     return None;
                 };
                 Some(Feed {
-                    instance: *instance,
-                    version: held.version,
+                    feed: id.clone(),
+                    revision: held.revision.clone(),
                     applied,
-                    sets: held.sets.clone(),
+                    definition: held.definition.clone(),
+                    content: Arc::clone(&held.content),
                     pending: held.pending.clone(),
                 })
             })
             .collect();
+        let body = Body { hold: known.hold, temporary: known.temporary.clone(), feeds };
         let path = self.file();
         let failed = |action| {
             let path = path.clone();
             move |source| Error::Io { action, path, source }
         };
         let encode = |source: serde_json::Error| failed("cannot encode")(source.into());
-        let sha256 = checksum(&feeds).map_err(encode)?;
-        let state = State { schema: SCHEMA, sha256, feeds };
+        let sha256 = checksum(&body).map_err(encode)?;
+        let state = State { schema: SCHEMA, sha256, body };
         let mut bytes = serde_json::to_vec_pretty(&state).map_err(encode)?;
         bytes.push(b'\n');
 
@@ -182,33 +229,46 @@ impl StateDirectory {
     }
 }
 
-fn parse(path: &Path, bytes: &[u8]) -> Result<BTreeMap<Instance, Held>, Error> {
+fn parse(path: &Path, bytes: &[u8]) -> Result<Known, Error> {
     let damaged = |problem: String| Error::Damaged { path: path.to_owned(), problem };
-    let envelope: Envelope =
-        serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
-    if envelope.schema > SCHEMA {
-        return Err(Error::Newer { path: path.to_owned(), found: envelope.schema });
-    }
-    let state: State = serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
-    if checksum(&state.feeds).ok() != Some(state.sha256) {
+    let unreadable = |error: serde_json::Error| damaged(error.to_string());
+    let envelope: Envelope = serde_json::from_slice(bytes).map_err(unreadable)?;
+    let (body, matches) = match envelope.schema {
+        1 => {
+            let first: FirstState = serde_json::from_slice(bytes).map_err(unreadable)?;
+            let matches = checksum(&first.feeds).ok() == Some(first.sha256);
+            let feeds = first.feeds.into_iter().map(Feed::from).collect();
+            (Body { hold: false, temporary: Vec::new(), feeds }, matches)
+        }
+        SCHEMA => {
+            let state: State = serde_json::from_slice(bytes).map_err(unreadable)?;
+            let matches = checksum(&state.body).ok() == Some(state.sha256);
+            (state.body, matches)
+        }
+        found => return Err(Error::Newer { path: path.to_owned(), found }),
+    };
+    if !matches {
         return Err(damaged("the checksum does not match".to_owned()));
     }
-    let mut all = BTreeMap::new();
-    for feed in state.feeds {
-        vet_sets(&feed.sets).map_err(|refusal| damaged(refusal.to_string()))?;
+    let mut known = Known { hold: body.hold, temporary: body.temporary, ..Known::default() };
+    for feed in body.feeds {
+        // Whether private addresses are taken is for the configuration to say,
+        // which is not known here.
+        vet_content(&feed.content, true).map_err(|refusal| damaged(refusal.to_string()))?;
         let held = Held {
-            version: feed.version,
+            revision: feed.revision,
             provenance: Provenance::LastKnownGood { applied: feed.applied },
-            sets: feed.sets,
+            content: feed.content,
             pending: feed.pending,
+            definition: feed.definition,
         };
-        all.insert(feed.instance, held);
+        known.held.insert(feed.feed, held);
     }
-    Ok(all)
+    Ok(known)
 }
 
-fn checksum(feeds: &[Feed]) -> Result<String, serde_json::Error> {
-    let bytes = serde_json::to_vec(feeds)?;
+fn checksum(content: &impl Serialize) -> Result<String, serde_json::Error> {
+    let bytes = serde_json::to_vec(content)?;
     Ok(hexadecimal(digest::digest(&digest::SHA256, &bytes).as_ref()))
 }
 
@@ -217,9 +277,11 @@ mod tests {
     use super::*;
     use crate::{allowlist::held, source::Origin};
 
-    fn example() -> BTreeMap<Instance, Held> {
-        let mut held = held::embedded(Instance::Worldwide);
-        held.version = "2026112300".parse().ok();
+    const WORLDWIDE: FeedId = FeedId::Instance(Instance::Worldwide);
+
+    fn example() -> Known {
+        let mut held = held::embedded(&WORLDWIDE);
+        held.revision = "2026112300".parse().ok().map(Revision::Version);
         held.provenance =
             Provenance::LastKnownGood { applied: "2026-11-23T20:00:00Z".parse().unwrap() };
         held.pending.push(Pending {
@@ -235,26 +297,78 @@ mod tests {
             since: "2026-11-23T20:00:00Z".parse().unwrap(),
             polls: 1,
         });
-        [(Instance::Worldwide, held)].into()
+        let at: Timestamp = "2026-11-23T20:00:00Z".parse().unwrap();
+        let list = Held {
+            revision: Some(Revision::Tag("etag \"1\"".to_owned())),
+            provenance: Provenance::LastKnownGood { applied: at },
+            content: Arc::new(Content::Entries(vec![crate::source::Entry {
+                prefix: "10.1.0.0/16".parse().unwrap(),
+                origin: Origin::Url { url: "https://lists.example/".into() },
+            }])),
+            pending: vec![],
+            definition: Some("0123456789abcdef".to_owned()),
+        };
+        let temporary = Temporary {
+            prefix: "203.0.113.7/32".parse().unwrap(),
+            reason: "migration".to_owned(),
+            since: at,
+            until: "2026-11-23T22:00:00Z".parse().unwrap(),
+        };
+        Known {
+            held: [(WORLDWIDE, held), (FeedId::Source("list".to_owned()), list)].into(),
+            temporary: vec![temporary],
+            hold: true,
+        }
+    }
+
+    /// As the program before wrote it.
+    fn first_form() -> Vec<u8> {
+        let example = example();
+        let held = &example.held[&WORLDWIDE];
+        let feeds = vec![FirstFeed {
+            instance: Instance::Worldwide,
+            version: held.revision.as_ref().and_then(Revision::version),
+            applied: held.provenance.time().unwrap(),
+            sets: held.content.sets().to_vec(),
+            pending: held.pending.clone(),
+        }];
+        let sha256 = checksum(&feeds).unwrap();
+        serde_json::to_vec(&serde_json::json!({ "schema": 1, "sha256": sha256, "feeds": feeds }))
+            .unwrap()
+    }
+
+    #[test]
+    fn the_form_before_is_read() {
+        let root = tempfile::tempdir().unwrap();
+        let state = StateDirectory::new(root.path());
+        fs::write(root.path().join("state.json"), first_form()).unwrap();
+        let mut expected = example();
+        expected.held.remove(&FeedId::Source("list".to_owned()));
+        let expected = Known { held: expected.held, ..Known::default() };
+        assert_eq!(state.load().unwrap(), expected);
+        state.save(&expected).unwrap();
+        assert_eq!(state.load().unwrap(), expected);
     }
 
     #[test]
     fn what_was_saved_is_loaded() {
         let root = tempfile::tempdir().unwrap();
         let state = StateDirectory::new(&root.path().join("made/when/needed"));
-        assert_eq!(state.load().unwrap(), BTreeMap::new());
+        assert_eq!(state.load().unwrap(), Known::default());
         state.save(&example()).unwrap();
         assert_eq!(state.load().unwrap(), example());
-        state.save(&BTreeMap::new()).unwrap();
-        assert_eq!(state.load().unwrap(), BTreeMap::new());
+        state.save(&Known::default()).unwrap();
+        assert_eq!(state.load().unwrap(), Known::default());
     }
 
     #[test]
     fn what_is_built_in_is_not_saved() {
         let root = tempfile::tempdir().unwrap();
         let state = StateDirectory::new(root.path());
-        state.save(&[(Instance::Worldwide, held::embedded(Instance::Worldwide))].into()).unwrap();
-        assert_eq!(state.load().unwrap(), BTreeMap::new());
+        let built_in =
+            Known { held: [(WORLDWIDE, held::embedded(&WORLDWIDE))].into(), ..Known::default() };
+        state.save(&built_in).unwrap();
+        assert_eq!(state.load().unwrap(), Known::default());
     }
 
     #[test]
@@ -289,7 +403,7 @@ mod tests {
             assert!(matches!(state.load(), Err(Error::Damaged { .. })), "{text:.40}");
             assert!(!path.exists());
             assert_eq!(fs::read_to_string(path.with_extension("json.damaged")).unwrap(), text);
-            assert_eq!(state.load().unwrap(), BTreeMap::new());
+            assert_eq!(state.load().unwrap(), Known::default());
         }
     }
 
@@ -298,8 +412,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let state = StateDirectory::new(root.path());
         let path = root.path().join("state.json");
-        fs::write(&path, "{\"schema\": 2, \"other\": true}").unwrap();
-        assert!(matches!(state.load(), Err(Error::Newer { found: 2, .. })));
+        fs::write(&path, "{\"schema\": 3, \"other\": true}").unwrap();
+        assert!(matches!(state.load(), Err(Error::Newer { found: 3, .. })));
         assert!(path.with_extension("json.newer").exists());
     }
 

@@ -3,13 +3,15 @@
 //! Microsoft announces additions a month before they are used and asks nobody to
 //! hurry with removals, while a removal by mistake breaks deliveries. So a prefix
 //! that is no longer published stays *pending* until the period has passed and
-//! some further polls have succeeded. What an operator changes in the
-//! configuration takes effect at once: only answers are planned here.
+//! some further polls have succeeded. Of a source that is *protected* it stays for
+//! good. What an operator changes, in the configuration or in a file of this host,
+//! takes effect at once.
 
 use std::{collections::HashSet, time::Duration};
 
 use ipnet::IpNet;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::{
     held::{Held, Pending},
@@ -19,7 +21,7 @@ use crate::{
     config::Source,
     source::{
         Entry,
-        microsoft365::{EndpointSet, Instance},
+        feed::{Content, FeedId},
     },
 };
 
@@ -33,7 +35,7 @@ pub struct Grace {
 }
 
 /// A prefix of a source that comes or goes.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Change {
     /// The name of the source.
     pub source: String,
@@ -52,23 +54,23 @@ pub struct Plan {
     pub pending: Vec<Pending>,
 }
 
-/// Plans the step from what is held of an instance to the sets of a successful
-/// poll, which are the same if the version has not changed.
+/// Plans the step from what is held of a feed to the content of a successful
+/// poll, which is the same if the revision has not changed.
 #[must_use]
 pub fn plan(
     sources: &[Source],
-    instance: Instance,
+    feed: &FeedId,
     held: &Held,
-    answer: &[EndpointSet],
+    answer: &Content,
     now: Timestamp,
     grace: Grace,
 ) -> Plan {
     let mut plan = Plan::default();
-    for source in sources.iter().filter(|s| s.definition.instance() == Some(instance)) {
+    for source in sources.iter().filter(|source| source.feed().as_ref() == Some(feed)) {
         let change = |prefix| Change { source: source.name.clone(), prefix };
         let fixed = source.definition.fixed();
-        let before = source.definition.select(&held.sets);
-        let after = source.definition.select(answer);
+        let before = source.definition.take(&held.content);
+        let after = source.definition.take(answer);
         let covered = Coverage::new(after.iter().chain(&fixed).map(|entry| &entry.prefix));
 
         let pending = held.pending.iter().filter(|pending| pending.source == source.name);
@@ -80,8 +82,11 @@ pub fn plan(
         let new = after.iter().filter(|entry| !known.contains(&entry.prefix));
         plan.added.extend(new.map(|entry| change(entry.prefix)));
 
-        let waiting = pending
-            .map(|pending| Pending { polls: pending.polls.saturating_add(1), ..pending.clone() });
+        // More polls than needed are not counted, so that the state can rest.
+        let waiting = pending.map(|pending| Pending {
+            polls: pending.polls.saturating_add(1).min(grace.polls),
+            ..pending.clone()
+        });
         let missing = before.into_iter().map(|entry| Pending {
             source: source.name.clone(),
             entry: Entry { origin: entry.origin.brief(), ..entry },
@@ -92,7 +97,8 @@ pub fn plan(
             if covered.contains(&pending.entry.prefix) {
                 continue;
             }
-            if is_due(&pending, now, grace) {
+            let is_local = source.definition.is_local();
+            if is_local || (!source.protected && is_due(&pending, now, grace)) {
                 plan.removed.push(change(pending.entry.prefix));
             } else {
                 plan.pending.push(pending);
@@ -110,24 +116,32 @@ fn is_due(pending: &Pending, now: Timestamp, grace: Grace) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::{allowlist::held::Provenance, config::Config};
+    use crate::{
+        allowlist::held,
+        config::Config,
+        source::microsoft365::{EndpointSet, Instance},
+    };
 
     const GRACE: Grace = Grace { period: Duration::from_secs(24 * 3600), polls: 2 };
 
-    fn sets(ips: &[&str]) -> Vec<EndpointSet> {
-        vec![EndpointSet {
+    const WORLDWIDE: FeedId = FeedId::Instance(Instance::Worldwide);
+
+    fn sets(ips: &[&str]) -> Content {
+        Content::Sets(vec![EndpointSet {
             id: 1,
             service_area: "Exchange".to_owned(),
             urls: vec![],
             ips: ips.iter().map(|ip| ip.parse().unwrap()).collect(),
             tcp_ports: "443".parse().unwrap(),
             udp_ports: "".parse().unwrap(),
-        }]
+        }])
     }
 
     fn held(ips: &[&str]) -> Held {
-        Held { version: None, provenance: Provenance::Nothing, sets: sets(ips), pending: vec![] }
+        Held { content: Arc::new(sets(ips)), ..held::embedded(&WORLDWIDE) }
     }
 
     fn hour(hour: i64) -> Timestamp {
@@ -136,10 +150,19 @@ mod tests {
 
     /// One successful poll with this answer.
     fn poll(held: &mut Held, ips: &[&str], now: Timestamp, grace: Grace) -> Plan {
-        let sources = &Config::default().sources[..1];
+        poll_for(&Config::default().sources[..1], held, ips, now, grace)
+    }
+
+    fn poll_for(
+        sources: &[Source],
+        held: &mut Held,
+        ips: &[&str],
+        now: Timestamp,
+        grace: Grace,
+    ) -> Plan {
         let answer = sets(ips);
-        let plan = plan(sources, Instance::Worldwide, held, &answer, now, grace);
-        held.sets = answer;
+        let plan = plan(sources, &WORLDWIDE, held, &answer, now, grace);
+        held.content = Arc::new(answer);
         held.pending = plan.pending.clone();
         plan
     }
@@ -200,6 +223,22 @@ mod tests {
         let step = poll(&mut held, &["40.2.0.0/15"], hour(0), GRACE);
         assert_eq!(texts(&step.added), ["40.2.0.0/15"]);
         assert!(step.pending.is_empty() && step.removed.is_empty());
+    }
+
+    #[test]
+    fn no_feed_removes_anything_from_a_protected_source() {
+        let mut sources = Config::default().sources;
+        sources.truncate(1);
+        sources[0].protected = true;
+        let mut held = held(&["40.1.0.0/16", "40.2.0.0/16"]);
+        for at in [0, 24, 48, 10_000] {
+            let step = poll_for(&sources, &mut held, &["40.1.0.0/16"], hour(at), GRACE);
+            assert_eq!((step.removed.len(), step.pending.len()), (0, 1));
+        }
+        // Until the operator says otherwise.
+        sources[0].protected = false;
+        let step = poll_for(&sources, &mut held, &["40.1.0.0/16"], hour(10_001), GRACE);
+        assert_eq!(texts(&step.removed), ["40.2.0.0/16"]);
     }
 
     #[test]

@@ -19,3 +19,15 @@ pub trait Publish {
     /// nothing of the new one is remembered: the next poll brings it again.
     fn publish(&mut self, list: &Arc<AllowList>, config: &Arc<Config>) -> Result<(), Self::Error>;
 }
+
+/// Puts nothing in force: for work on the state directory while no agent runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Unpublished;
+
+impl Publish for Unpublished {
+    type Error = std::convert::Infallible;
+
+    fn publish(&mut self, _: &Arc<AllowList>, _: &Arc<Config>) -> Result<(), Self::Error> {
+        Ok(())
+    }
+}

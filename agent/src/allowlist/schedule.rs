@@ -91,4 +91,26 @@ mod tests {
         assert_eq!(schedule.after_failure(HOUR, Some(2 * HOUR)), 2 * HOUR);
         assert_eq!(schedule.after_failure(HOUR, Some(HOUR)), HOUR);
     }
+
+    /// A thousand hosts that start together, as after a power cut, for a day.
+    #[test]
+    fn a_fleet_that_starts_together_does_not_ask_together() {
+        const HOSTS: usize = 1000;
+        let first_poll_within = Duration::from_secs(60);
+        let mut by_second = vec![0u32; 86_400];
+        for _ in 0..HOSTS {
+            let mut schedule = Schedule::default();
+            let mut at = first_poll_within.mul_f64(random());
+            while at < Duration::from_secs(86_400) {
+                by_second[usize::try_from(at.as_secs()).unwrap()] += 1;
+                at += schedule.after_answer(HOUR, random());
+            }
+        }
+        let busiest = |seconds: &[u32]| seconds.iter().copied().max().unwrap();
+        // 17 on average at first; ten hours later, one in four seconds.
+        assert!(busiest(&by_second[..60]) <= 50, "{:?}", &by_second[..60]);
+        assert!(busiest(&by_second[60..]) <= 15);
+        assert!(busiest(&by_second[36_000..]) <= 8);
+        assert!(by_second[..60].iter().filter(|asked| **asked > 0).count() > 55);
+    }
 }

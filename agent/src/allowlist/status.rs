@@ -5,29 +5,35 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{AllowList, Pending, Provenance};
-use crate::source::microsoft365::{Instance, Version};
+use super::{AllowList, Change, Pending, Provenance, Temporary};
+use crate::source::feed::{FeedId, Revision};
 
 /// The list in force and how its feeds fare.
 #[derive(Clone, Debug)]
 pub struct Status {
     /// The list in force.
     pub list: Arc<AllowList>,
-    /// The instances of the web service in use.
-    pub feeds: BTreeMap<Instance, FeedStatus>,
+    /// The feeds in use.
+    pub feeds: BTreeMap<FeedId, FeedStatus>,
+    /// What feeds offered and was not put in force.
+    pub offers: BTreeMap<FeedId, Offer>,
+    /// What operators let pass for a while.
+    pub temporary: Vec<Temporary>,
+    /// An operator has stopped all updates.
+    pub hold: bool,
     /// Why the last list could not be put in force, or not be remembered.
     pub problem: Option<Problem>,
 }
 
-/// How an instance of the web service fares.
+/// How a feed fares.
 #[derive(Clone, Debug, Serialize)]
 pub struct FeedStatus {
-    /// The instance.
-    pub instance: Instance,
-    /// Where the list in force was taken from.
+    /// The feed.
+    pub id: FeedId,
+    /// Where the content in force was taken from.
     pub provenance: Provenance,
-    /// Its version, where known.
-    pub version: Option<Version>,
+    /// Its revision, where known.
+    pub revision: Option<Revision>,
     /// The last answer that was usable.
     pub last_success: Option<Timestamp>,
     /// The last poll.
@@ -38,6 +44,22 @@ pub struct FeedStatus {
     pub problem: Option<Problem>,
     /// Prefixes that are no longer published and will go.
     pub pending_removals: Vec<Pending>,
+}
+
+/// What a feed says and is not in force, because it was refused, is held back by
+/// an operator, or was only asked for to be seen.
+#[derive(Clone, Debug)]
+pub struct Offer {
+    /// When it was seen.
+    pub at: Timestamp,
+    /// Its revision.
+    pub revision: Revision,
+    /// Prefixes that would come.
+    pub added: Vec<Change>,
+    /// Prefixes that would go, after the grace period.
+    pub removed: Vec<Change>,
+    /// Why it was refused, if it was.
+    pub problem: Option<Problem>,
 }
 
 /// Something that went wrong.

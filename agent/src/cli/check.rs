@@ -4,7 +4,7 @@ use std::{net::IpAddr, process::ExitCode, sync::Arc};
 
 use prometheus::Registry;
 
-use super::{Failure, File};
+use super::{Failure, File, ago};
 use crate::{
     admin::{api::Check, client},
     allowlist::Keeper,
@@ -21,7 +21,7 @@ pub(super) async fn run(file: &File, address: IpAddr, json: bool) -> Result<Exit
         Err(error) => return Err(Failure::new(error)),
     };
     if json {
-        println!("{}", serde_json::to_string_pretty(&check).map_err(Failure::new)?);
+        say!("{}", serde_json::to_string_pretty(&check).map_err(Failure::new)?);
     } else {
         print(&check);
     }
@@ -36,13 +36,13 @@ fn offline(config: Config, address: IpAddr) -> Result<Check, Failure> {
 
 fn print(check: &Check) {
     let Check { address, answered_by, mode, .. } = check;
-    println!("{address}");
+    say!("{address}");
     match answered_by.as_str() {
-        "agent" => println!("  the running agent says (mode {mode}):"),
-        _ => println!("  no agent is running; by the stored list (mode {mode}):"),
+        "agent" => say!("  the running agent says (mode {mode}):"),
+        _ => say!("  no agent is running; by the stored list (mode {mode}):"),
     }
     for verdict in &check.verdicts {
-        println!(
+        say!(
             "  {} {:<5} {} ({}); accepts {}",
             verdict.protocol,
             verdict.port,
@@ -52,24 +52,36 @@ fn print(check: &Check) {
         );
     }
     if check.matches.is_empty() {
-        println!("  in no source");
+        say!("  in no source");
+    }
+    for known in &check.left_out {
+        say!(
+            "  but in {} of {} {}: {}",
+            known.prefix,
+            known.instance,
+            known.origin,
+            known.suggestion
+        );
     }
     for found in &check.matches {
-        println!("  in {} of {}: {}", found.prefix, found.source, found.origin);
+        say!("  in {} of {}: {}", found.prefix, found.source, found.origin);
     }
     for feed in &check.feeds {
-        println!(
-            "  {}: version {}, {} since {}",
+        say!(
+            "  {}: published version {}, {} since {}",
             feed.instance,
             feed.version.as_deref().unwrap_or("unknown"),
             feed.provenance,
-            feed.since.as_deref().unwrap_or("unknown")
+            ago(feed.since.as_deref())
         );
     }
     if let Some(blocked) = &check.blocked {
-        println!(
+        say!(
             "  refused on {} about {} times, last {} on port {}",
-            blocked.interface, blocked.packets, blocked.last_seen, blocked.port
+            blocked.interface,
+            blocked.packets,
+            blocked.last_seen,
+            blocked.port
         );
     }
 }

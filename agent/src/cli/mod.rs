@@ -1,8 +1,21 @@
 //! The command line: one file per command.
 
+/// Prints a line. Whoever reads may have gone, as `head` does.
+macro_rules! say {
+    ($($what:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($what)*);
+    }};
+}
+
+mod allow;
 mod check;
 mod config;
 mod detach;
+mod diff;
+mod export;
+mod feed;
+mod history;
 mod run;
 mod status;
 
@@ -10,7 +23,10 @@ use std::{ffi::OsString, net::IpAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand, error::ErrorKind};
 
-use crate::config::{Config, Error as ConfigError, Mode};
+use crate::{
+    admin::api::ExportFormat,
+    config::{Config, Error as ConfigError, Mode},
+};
 
 /// Exit status of wrong usage or configuration (EX_USAGE of sysexits.h).
 const USAGE: u8 = 64;
@@ -53,6 +69,38 @@ enum Command {
     Status {
         /// Print JSON
         #[arg(long)]
+        json: bool,
+    },
+    /// Let an address pass for a while, through every guard
+    Allow(allow::Arguments),
+    /// Work with the feeds: refresh, accept, hold, resume, import
+    #[command(subcommand)]
+    Feed(feed::Command),
+    /// Show what runs against what is offered: refused, held back or about to go
+    Diff {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show every version that was applied or refused, and what operators did
+    History {
+        /// Only the last ones
+        #[arg(long, value_name = "NUMBER", default_value_t = 1000)]
+        last: usize,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the list in force, without temporary entries
+    Export {
+        /// The form
+        #[arg(long, value_enum, default_value_t = ExportFormat::Plain)]
+        format: ExportFormat,
+        /// Only this source; may be repeated
+        #[arg(long = "source", value_name = "NAME")]
+        sources: Vec<String>,
+        /// The same as --format json
+        #[arg(long, conflicts_with = "format")]
         json: bool,
     },
     /// Work with the configuration
@@ -109,9 +157,39 @@ async fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Run(arguments) => run::run(file, arguments).await,
         Command::Check { address, json } => check::run(&file, address, json).await,
         Command::Status { json } => status::run(&file, json).await,
+        Command::Allow(arguments) => allow::run(&file, arguments).await,
+        Command::Feed(command) => feed::run(&file, command).await,
+        Command::Diff { json } => diff::run(&file, json).await,
+        Command::History { last, json } => history::run(&file, last, json).await,
+        Command::Export { format, sources, json } => {
+            let format = if json { ExportFormat::Json } else { format };
+            export::run(&file, format, sources).await
+        }
         Command::Config(ConfigCommand::Check) => config::check(&file),
         Command::Detach => detach::run(&file),
     }
+}
+
+/// Prints an answer as JSON.
+fn print_json(value: &impl serde::Serialize) -> Result<ExitCode, Failure> {
+    say!("{}", serde_json::to_string_pretty(value).map_err(Failure::new)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A time and how long ago that was.
+fn ago(time: Option<&str>) -> String {
+    let Some(text) = time else { return "unknown".to_owned() };
+    let seconds = text
+        .parse::<jiff::Timestamp>()
+        .map_or(0, |time| jiff::Timestamp::now().duration_since(time).as_secs());
+    let ago = match seconds {
+        ..0 => return text.to_owned(),
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    };
+    format!("{text} ({ago} ago)")
 }
 
 /// A command that failed.

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, process::ExitCode};
 
-use super::{Failure, File, NOT_RUNNING};
+use super::{Failure, File, NOT_RUNNING, ago};
 use crate::{
     admin::{
         api::{Feed, Status},
@@ -15,11 +15,11 @@ pub(super) async fn run(file: &File, json: bool) -> Result<ExitCode, Failure> {
     let config = file.load()?;
     match client::get::<Status>(&config.admin.socket, "/v1/status").await {
         Ok(status) if json => {
-            println!("{}", serde_json::to_string_pretty(&status).map_err(Failure::new)?);
+            say!("{}", serde_json::to_string_pretty(&status).map_err(Failure::new)?);
             Ok(ExitCode::SUCCESS)
         }
         Ok(status) => {
-            print!("{}", text(&status));
+            say!("{}", text(&status).trim_end());
             Ok(ExitCode::SUCCESS)
         }
         Err(error @ client::Error::NotRunning { .. }) => {
@@ -74,6 +74,16 @@ fn write(text: &mut String, status: &Status) -> std::fmt::Result {
             source.name, source.ipv4, source.ipv6
         )?;
     }
+    for entry in &status.temporary {
+        writeln!(
+            text,
+            "  allowed by hand: {} until {}: {}",
+            entry.prefix, entry.until, entry.reason
+        )?;
+    }
+    if status.hold {
+        writeln!(text, "\nUPDATES OF FEEDS ARE ON HOLD; `exogate feed resume` ends that")?;
+    }
     status.feeds.iter().try_for_each(|feed| write_feed(text, feed))?;
     if !status.blocked.is_empty() {
         writeln!(text, "\nbusiest refused sources")?;
@@ -101,7 +111,7 @@ fn write_feed(text: &mut String, feed: &Feed) -> std::fmt::Result {
         feed.instance,
         unknown(&feed.version),
         feed.provenance,
-        unknown(&feed.since)
+        ago(feed.since.as_deref())
     )?;
     writeln!(
         text,
@@ -111,6 +121,9 @@ fn write_feed(text: &mut String, feed: &Feed) -> std::fmt::Result {
     )?;
     if feed.pending_removals > 0 {
         writeln!(text, "  {} prefixes are no longer published and will go", feed.pending_removals)?;
+    }
+    if let Some(offered) = &feed.offered {
+        writeln!(text, "  version {offered} is offered and not in force; see `exogate diff`")?;
     }
     if let Some(problem) = &feed.problem {
         writeln!(text, "  PROBLEM since {}: {} ({})", problem.at, problem.message, problem.reason)?;

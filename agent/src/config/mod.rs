@@ -22,18 +22,19 @@ use exogate_ebpf::table::MAX_SOURCES;
 use serde::Deserialize;
 use toml::Spanned;
 
+pub(crate) use self::source::{UNDECLARED, undeclared};
 pub use self::{
     error::Error,
     section::{Admin, Feed, Gate, Log, LogLevel, Mode, OnStop, Protocol},
-    source::Source,
-    value::Destinations,
+    source::{Source, TEMPORARY},
+    value::{Destinations, parse_duration},
 };
 use self::{
     error::Fault,
-    source::{RawSource, UNDECLARED, check_name, undeclared},
+    source::{RawSource, check_name},
     value::Port,
 };
-use crate::source::microsoft365::Instance;
+use crate::source::{feed::FeedId, microsoft365::Instance};
 
 /// Sources that a configuration may use: one bit each in the kernel's tables,
 /// less one for temporary entries.
@@ -77,7 +78,8 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// The accepted sources, as the mask of the kernel's tables.
+    /// The accepted sources, as the mask of the kernel's tables, without that of
+    /// temporary entries.
     #[must_use]
     pub fn mask(&self) -> u32 {
         self.sources.iter().fold(0, |mask, index| {
@@ -142,6 +144,25 @@ impl Config {
         instances.sort();
         instances.dedup();
         instances
+    }
+
+    /// The feeds behind the sources, each once.
+    #[must_use]
+    pub fn feeds(&self) -> Vec<FeedId> {
+        let mut feeds: Vec<_> =
+            self.sources.iter().filter_map(|source| source.definition.feed(&source.name)).collect();
+        feeds.sort();
+        feeds.dedup();
+        feeds
+    }
+
+    /// The source that a feed belongs to alone, if it does.
+    #[must_use]
+    pub fn source_of(&self, feed: &FeedId) -> Option<&Source> {
+        match feed {
+            FeedId::Instance(_) => None,
+            FeedId::Source(name) => self.sources.iter().find(|source| source.name == *name),
+        }
     }
 }
 
@@ -283,22 +304,24 @@ fn place(name: &Spanned<String>, file: &File, sources: &mut Vec<Source>) -> Resu
         return Ok(place);
     }
     let declared = file.source.iter().find(|(declared, _)| declared.get_ref() == name.get_ref());
-    let definition = match declared {
-        Some((_, raw)) => raw.get_ref().define().map_err(fault)?,
-        None => undeclared(name.get_ref()).ok_or_else(|| {
-            let declared = file.source.keys().map(|name| name.get_ref().as_str());
-            let known: Vec<_> = UNDECLARED.into_iter().chain(declared).collect();
-            fault(format!(
-                "there is no source {:?}; there are {}",
-                name.get_ref(),
-                known.join(", ")
-            ))
-        })?,
+    let (definition, protected) = match declared {
+        Some((_, raw)) => (raw.get_ref().define().map_err(fault)?, raw.get_ref().is_protected()),
+        None => {
+            undeclared(name.get_ref()).map(|definition| (definition, false)).ok_or_else(|| {
+                let declared = file.source.keys().map(|name| name.get_ref().as_str());
+                let known: Vec<_> = UNDECLARED.into_iter().chain(declared).collect();
+                fault(format!(
+                    "there is no source {:?}; there are {}",
+                    name.get_ref(),
+                    known.join(", ")
+                ))
+            })?
+        }
     };
     if sources.len() == MAX_CONFIGURED_SOURCES {
         return Err(fault(format!("guards use more than {MAX_CONFIGURED_SOURCES} sources")));
     }
-    sources.push(Source { name: name.get_ref().clone(), definition });
+    sources.push(Source { name: name.get_ref().clone(), definition, protected });
     Ok(sources.len().saturating_sub(1))
 }
 

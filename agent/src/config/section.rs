@@ -204,6 +204,8 @@ pub struct Admin {
     pub listen: SocketAddr,
     /// Control socket, for `exogate status` and its like.
     pub socket: PathBuf,
+    /// Whether `listen` also answers `/export`, for other agents and firewalls.
+    pub export: bool,
 }
 
 impl Default for Admin {
@@ -211,6 +213,7 @@ impl Default for Admin {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9469)),
             socket: "/run/exogate/control.sock".into(),
+            export: false,
         }
     }
 }

@@ -1,10 +1,13 @@
 //! Named sources: `[source.NAME]`, and those that need no declaration.
 
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
 use serde::Deserialize;
 
-use super::value::{Port, Prefix};
+use super::value::{self, Port, Prefix};
 use crate::source::{
-    Definition,
+    Definition, Location,
+    feed::FeedId,
     microsoft365::{HostPattern, Instance, Selection},
 };
 
@@ -15,10 +18,20 @@ pub struct Source {
     pub name: String,
     /// What it consists of.
     pub definition: Definition,
+    /// Whether no feed can remove anything from it.
+    pub protected: bool,
 }
 
-/// What a source is. All but the last two are ready-made: their names are
-/// sources for the Worldwide instance without being declared.
+impl Source {
+    /// The feed behind it, if there is one.
+    #[must_use]
+    pub fn feed(&self) -> Option<FeedId> {
+        self.definition.feed(&self.name)
+    }
+}
+
+/// What a source is. The first three are ready-made: their names are sources for
+/// the Worldwide instance without being declared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Kind {
@@ -32,6 +45,14 @@ pub(super) enum Kind {
     Microsoft365,
     /// Fixed prefixes.
     Static,
+    /// A plain list in a file.
+    File,
+    /// A plain list, or the export of another agent, over HTTPS.
+    Url,
+    /// Addresses of DNS names.
+    Dns,
+    /// Azure service tags, in a file or over HTTPS.
+    ServiceTags,
 }
 
 /// `[source.NAME]`.
@@ -39,8 +60,11 @@ pub(super) enum Kind {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawSource {
     /// `exchange-online`, `exchange-online-strict`, `graph-notifications`,
-    /// `microsoft365` or `static`.
+    /// `microsoft365`, `static`, `file`, `url`, `dns` or `service-tags`.
     kind: Kind,
+    /// No feed can remove anything from it.
+    #[serde(default)]
+    protected: bool,
     /// The cloud: `Worldwide`, `USGovDoD`, `USGovGCCHigh` or `China`.
     instance: Option<Instance>,
     /// Kind `microsoft365`: service areas, such as `Exchange`.
@@ -58,11 +82,148 @@ pub(super) struct RawSource {
     /// Kind `static`: prefixes and addresses.
     #[serde(default)]
     prefixes: Vec<Prefix>,
+    /// Kinds `file` and `service-tags`: an absolute path.
+    path: Option<PathBuf>,
+    /// Kind `file`: addresses of private networks are taken.
+    #[serde(default)]
+    allow_private: bool,
+    /// Kinds `url` and `service-tags`: https only.
+    url: Option<String>,
+    /// With `url`: PEM file with the only certificates to trust for it.
+    ca_file: Option<PathBuf>,
+    /// With `url`: time between polls; `feed.interval` if not given.
+    #[serde(default, deserialize_with = "value::some_duration")]
+    interval: Option<Duration>,
+    /// Kind `url`: of the JSON of another agent's export, the sources to take.
+    #[serde(default)]
+    exported: Vec<String>,
+    /// Kind `dns`: names.
+    #[serde(default)]
+    names: Vec<String>,
+    /// Kind `dns`: servers to ask instead of those of the system.
+    #[serde(default)]
+    servers: Vec<SocketAddr>,
+    /// Kind `service-tags`: names of tags.
+    #[serde(default)]
+    tags: Vec<String>,
 }
 
 impl RawSource {
     /// The definition, or a sentence that says what is wrong.
     pub(super) fn define(&self) -> Result<Definition, String> {
+        self.check_kinds()?;
+        match self.kind {
+            Kind::File => self.define_file(),
+            Kind::Url => self.define_url(),
+            Kind::Dns => self.define_dns(),
+            Kind::ServiceTags => self.define_service_tags(),
+            _ => self.define_fixed(),
+        }
+    }
+
+    /// Whether no feed can remove anything from it.
+    pub(super) const fn is_protected(&self) -> bool {
+        self.protected
+    }
+
+    /// Whether every key that is given means something for the kind.
+    fn check_kinds(&self) -> Result<(), String> {
+        use Kind::{Dns, File, ServiceTags, Url};
+        let fetched = self.url.is_some();
+        for (given, key, kinds) in [
+            (self.path.is_some(), "path", &[File, ServiceTags][..]),
+            (self.allow_private, "allow_private", &[File]),
+            (self.url.is_some(), "url", &[Url, ServiceTags]),
+            (!self.exported.is_empty(), "exported", &[Url]),
+            (!self.names.is_empty(), "names", &[Dns]),
+            (!self.servers.is_empty(), "servers", &[Dns]),
+            (!self.tags.is_empty(), "tags", &[ServiceTags]),
+        ] {
+            if given && !kinds.contains(&self.kind) {
+                let kinds: Vec<_> =
+                    kinds.iter().map(|kind| format!("\"{}\"", kind.name())).collect();
+                return Err(format!("{key} is for sources of kind {}", kinds.join(" or ")));
+            }
+        }
+        if !fetched && (self.ca_file.is_some() || self.interval.is_some()) {
+            return Err("ca_file and interval are for sources with a url".to_owned());
+        }
+        if matches!(self.kind, File | Url | Dns | ServiceTags) && self.instance.is_some() {
+            return Err(format!("a source of kind \"{}\" has no instance", self.kind.name()));
+        }
+        if self.interval.is_some_and(|interval| !(MIN_INTERVAL..=MAX_INTERVAL).contains(&interval))
+        {
+            return Err("interval must be 1s to 7d".to_owned());
+        }
+        Ok(())
+    }
+
+    fn define_file(&self) -> Result<Definition, String> {
+        let path = self.absolute_path()?.ok_or("a source of kind \"file\" needs a path")?;
+        Ok(Definition::File { path, allow_private: self.allow_private })
+    }
+
+    fn define_url(&self) -> Result<Definition, String> {
+        Ok(Definition::Url {
+            url: self.https_url()?.ok_or("a source of kind \"url\" needs a url")?,
+            ca_file: self.ca_file.clone(),
+            sources: self.exported.clone(),
+            interval: self.interval,
+        })
+    }
+
+    fn define_dns(&self) -> Result<Definition, String> {
+        if self.names.is_empty() || self.names.len() > MAX_NAMES {
+            return Err(format!("a source of kind \"dns\" needs 1 to {MAX_NAMES} names"));
+        }
+        for name in &self.names {
+            if name.starts_with("*.") || name.parse::<HostPattern>().is_err() || name.len() > 253 {
+                return Err(format!("{name:?} is not a DNS name such as probe.example.com"));
+            }
+        }
+        Ok(Definition::Dns { names: self.names.clone(), servers: self.servers.clone() })
+    }
+
+    fn define_service_tags(&self) -> Result<Definition, String> {
+        if self.tags.is_empty() {
+            return Err("a source of kind \"service-tags\" needs tags".to_owned());
+        }
+        let location = match (self.absolute_path()?, self.https_url()?) {
+            (Some(path), None) => Location::File(path),
+            (None, Some(url)) => Location::Url(url),
+            _ => {
+                let message = "a source of kind \"service-tags\" needs either a path or a url";
+                return Err(message.to_owned());
+            }
+        };
+        let tags = self.tags.clone();
+        let (ca_file, interval) = (self.ca_file.clone(), self.interval);
+        Ok(Definition::ServiceTags { tags, location, ca_file, interval })
+    }
+
+    fn absolute_path(&self) -> Result<Option<PathBuf>, String> {
+        match &self.path {
+            Some(path) if !path.is_absolute() => {
+                Err(format!("path {} must be absolute", path.display()))
+            }
+            path => Ok(path.clone()),
+        }
+    }
+
+    fn https_url(&self) -> Result<Option<String>, String> {
+        let Some(text) = &self.url else { return Ok(None) };
+        let url: Option<hyper::Uri> = text.parse().ok();
+        if url.is_some_and(|url| url.scheme_str() == Some("https") && url.host().is_some()) {
+            return Ok(Some(text.clone()));
+        }
+        Err(format!(
+            "url {text:?} is not allowed; it must be https://host[:port]/path, because the list \
+             decides who may pass"
+        ))
+    }
+
+    /// Sources of the web service and fixed ones.
+    fn define_fixed(&self) -> Result<Definition, String> {
         let criteria = !self.service_areas.is_empty()
             || self.tcp_port.is_some()
             || !self.url_hosts.is_empty()
@@ -108,8 +269,30 @@ impl RawSource {
     }
 }
 
+/// Most names of a source of kind `dns`.
+const MAX_NAMES: usize = 100;
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
+const MAX_INTERVAL: Duration = Duration::from_secs(7 * 86_400);
+
+impl Kind {
+    /// The name in the configuration.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::ExchangeOnline => "exchange-online",
+            Self::ExchangeOnlineStrict => "exchange-online-strict",
+            Self::GraphNotifications => "graph-notifications",
+            Self::Microsoft365 => "microsoft365",
+            Self::Static => "static",
+            Self::File => "file",
+            Self::Url => "url",
+            Self::Dns => "dns",
+            Self::ServiceTags => "service-tags",
+        }
+    }
+}
+
 /// A ready-made source of the Worldwide instance.
-pub(super) fn undeclared(name: &str) -> Option<Definition> {
+pub(crate) fn undeclared(name: &str) -> Option<Definition> {
     let kind = match name {
         "exchange-online" => Kind::ExchangeOnline,
         "exchange-online-strict" => Kind::ExchangeOnlineStrict,
@@ -120,7 +303,7 @@ pub(super) fn undeclared(name: &str) -> Option<Definition> {
 }
 
 /// Names that [`undeclared`] knows.
-pub(super) const UNDECLARED: [&str; 3] =
+pub(crate) const UNDECLARED: [&str; 3] =
     ["exchange-online", "exchange-online-strict", "graph-notifications"];
 
 fn ready_made(kind: Kind, instance: Instance) -> Option<Definition> {
@@ -144,12 +327,18 @@ fn ready_made(kind: Kind, instance: Instance) -> Option<Definition> {
             Some(Definition::Microsoft365 { instance, selection })
         }
         Kind::GraphNotifications => Some(Definition::Graph { instance }),
-        Kind::Microsoft365 | Kind::Static => None,
+        _ => None,
     }
 }
 
+/// The name of the source of temporary entries.
+pub const TEMPORARY: &str = "temporary";
+
 /// Whether a name can be that of a source.
 pub(super) fn check_name(name: &str) -> Result<(), String> {
+    if name == TEMPORARY {
+        return Err(format!("{TEMPORARY:?} is the name of what `exogate allow` lets pass"));
+    }
     let valid = (1..=40).contains(&name.len())
         && name
             .bytes()

@@ -49,9 +49,10 @@ impl Agent {
         load: Load,
     ) -> Self {
         let list = keeper.status();
-        let explainer = Explainer::new(shared.clone(), list.clone(), health.clone());
-        let server = tokio::spawn(server.serve(registry, health.clone(), Arc::new(explainer)));
         let (commands, orders) = mpsc::channel(8);
+        let explainer =
+            Explainer::new(shared.clone(), list.clone(), health.clone(), commands.clone());
+        let server = tokio::spawn(server.serve(registry, health.clone(), Arc::new(explainer)));
         let (stop_keeper, stopped) = oneshot::channel();
         let publisher = GatePublisher::new(shared.clone());
         let keeper = tokio::spawn(keeper.run(publisher, orders, async {

@@ -1,23 +1,25 @@
 //! Answers about the state of the agent and about verdicts.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use exogate_ebpf::verdict::{Action, Reason};
+use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::{
     admin::{
         Control, Health,
         api::{
-            Blocked, Check, CheckedFeed, Feed, Interface, List, Match, Packets, Problem, Source,
-            Status, Verdict,
+            Blocked, Check, CheckedFeed, Diff, ExportFormat, Feed, History, Interface, List, Match,
+            Obeyed, Order, Packets, Problem, Source, Status, Temporary, Verdict,
         },
     },
-    allowlist::{self, AllowList, FeedStatus},
-    config::{Config, Mode},
-    daemon::Shared,
+    allowlist::{self, AllowList, Command, FeedStatus},
+    config::{Config, Mode, TEMPORARY},
+    daemon::{Shared, export::export, left_out::left_out, orders},
     gate::BlockedSource,
+    source::feed::FeedId,
 };
 
 /// How many blocked sources `status` shows of each interface.
@@ -36,7 +38,9 @@ pub fn explain(list: &AllowList, config: &Config, address: IpAddr) -> Check {
             .iter()
             .filter_map(|&place| names.get(place).map(|&name| name.to_owned()))
             .collect();
-        let allowed = found.iter().any(|found| accepts.iter().any(|name| name == found.source));
+        let allowed = found.iter().any(|found| {
+            found.source == TEMPORARY || accepts.iter().any(|name| name == found.source)
+        });
         let (action, reason) = match (allowed, config.mode) {
             (true, _) => (Action::Pass, Reason::Allowed),
             (false, Mode::Enforce) => (Action::Drop, Reason::Unlisted),
@@ -71,14 +75,15 @@ pub fn explain(list: &AllowList, config: &Config, address: IpAddr) -> Check {
             .feeds()
             .iter()
             .map(|feed| CheckedFeed {
-                instance: feed.instance.to_string(),
-                version: feed.version.map(|version| version.to_string()),
+                instance: feed.id.to_string(),
+                version: feed.revision.as_ref().map(ToString::to_string),
                 provenance: feed.provenance.name().to_owned(),
                 since: text(feed.provenance.time()),
             })
             .collect(),
         list: list.hash().to_owned(),
         blocked: None,
+        left_out: if found.is_empty() { left_out(list, config, address) } else { Vec::new() },
     }
 }
 
@@ -87,15 +92,17 @@ pub(super) struct Explainer {
     shared: Shared,
     list: watch::Receiver<allowlist::Status>,
     health: Health,
+    commands: mpsc::Sender<Command>,
 }
 
 impl Explainer {
-    pub(super) fn new(
+    pub(super) const fn new(
         shared: Shared,
         list: watch::Receiver<allowlist::Status>,
         health: Health,
+        commands: mpsc::Sender<Command>,
     ) -> Self {
-        Self { shared, list, health }
+        Self { shared, list, health, commands }
     }
 
     fn blocked(&self, most: usize, wanted: impl Fn(&BlockedSource) -> bool) -> Vec<Blocked> {
@@ -176,7 +183,16 @@ impl Control for Explainer {
                     })
                     .collect(),
             },
-            feeds: status.feeds.values().map(feed).collect(),
+            feeds: status
+                .feeds
+                .iter()
+                .map(|(id, of)| {
+                    let offered = status.offers.get(id).map(|offer| offer.revision.to_string());
+                    Feed { offered, ..feed(of) }
+                })
+                .collect(),
+            hold: status.hold,
+            temporary: status.temporary.iter().map(temporary).collect(),
             blocked: self.blocked(SHOWN, |_| true),
         }
     }
@@ -188,23 +204,67 @@ impl Control for Explainer {
         check.blocked = self.blocked(1, |source| source.address == check.address).pop();
         check
     }
+
+    fn diff(&self) -> Diff {
+        orders::diff(&self.list.borrow())
+    }
+
+    fn history(&self) -> Result<History, String> {
+        let directory = self.shared.config().state_directory.clone();
+        let records = allowlist::History::new(&directory).read();
+        let failed = |error| format!("reading the history in {}: {error}", directory.display());
+        Ok(History { records: records.map_err(failed)? })
+    }
+
+    fn temporary(&self) -> Vec<Temporary> {
+        self.list.borrow().temporary.iter().map(temporary).collect()
+    }
+
+    fn export(&self, format: ExportFormat, sources: &[String]) -> Result<String, String> {
+        let list = Arc::clone(&self.list.borrow().list);
+        export(&list, format, sources)
+    }
+
+    fn obey(&self, order: Order) -> BoxFuture<'static, Result<Obeyed, String>> {
+        let (commands, list) = (self.commands.clone(), self.list.clone());
+        Box::pin(orders::obey(order, self.shared.config(), commands, list))
+    }
 }
 
 fn feed(feed: &FeedStatus) -> Feed {
     Feed {
-        instance: feed.instance.to_string(),
+        instance: feed.id.to_string(),
+        kind: match feed.id {
+            FeedId::Instance(_) => "instance".to_owned(),
+            FeedId::Source(_) => "source".to_owned(),
+        },
         provenance: feed.provenance.name().to_owned(),
         since: text(feed.provenance.time()),
-        version: feed.version.map(|version| version.to_string()),
+        version: feed.revision.as_ref().map(ToString::to_string),
         last_success: text(feed.last_success),
         last_attempt: text(feed.last_attempt),
         next_attempt: text(feed.next_attempt),
-        problem: feed.problem.as_ref().map(|problem| Problem {
-            at: problem.at.to_string(),
-            reason: problem.reason.to_owned(),
-            message: problem.message.clone(),
-        }),
+        problem: feed.problem.as_ref().map(problem),
         pending_removals: feed.pending_removals.len(),
+        offered: None,
+    }
+}
+
+pub(super) fn problem(problem: &allowlist::Problem) -> Problem {
+    Problem {
+        at: problem.at.to_string(),
+        reason: problem.reason.to_owned(),
+        message: problem.message.clone(),
+        can_be_accepted: problem.can_be_accepted,
+    }
+}
+
+pub(super) fn temporary(entry: &allowlist::Temporary) -> Temporary {
+    Temporary {
+        prefix: entry.prefix,
+        reason: entry.reason.clone(),
+        since: entry.since,
+        until: entry.until,
     }
 }
 

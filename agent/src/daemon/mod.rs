@@ -15,7 +15,10 @@
 mod agent;
 mod drops;
 mod explain;
+mod export;
 mod follow;
+mod left_out;
+mod orders;
 mod publish;
 
 use std::{
@@ -26,12 +29,13 @@ use std::{
 use exogate_ebpf::compile::CompiledTable;
 use jiff::Timestamp;
 
-pub use self::explain::explain;
+pub(crate) use self::orders::feed;
 use self::{
     agent::Agent,
     follow::{Changes, Signals},
     publish::table,
 };
+pub use self::{explain::explain, export::export};
 use crate::{
     admin::{BindError, Health, Part, Server},
     allowlist::{AllowList, Keeper},
@@ -139,7 +143,7 @@ pub async fn run(load: Load) -> Result<(), Error> {
     let keeper = Keeper::open(Arc::clone(&config), &registry)?;
     let changes = Changes::subscribe()
         .map_err(|source| Error::Watch { what: "network interfaces", source })?;
-    let server = Server::bind(config.admin.listen, &config.admin.socket).await?;
+    let server = Server::bind(&config.admin).await?;
     let health = Health::default();
     let parts = open_gates(&shared, &config, &keeper.list(), &health).await?;
     announce(&config, &shared);

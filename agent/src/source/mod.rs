@@ -9,16 +9,32 @@
 //! parsed into types; it judges nothing. Whether an answer may replace the list
 //! in force is for `allowlist` to say.
 
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use ipnet::IpNet;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use self::microsoft365::{EndpointSet, Instance, Selection};
+use self::{
+    feed::{Content, FeedId},
+    microsoft365::{EndpointSet, Instance, Selection},
+    read::Parse,
+};
 
+pub mod dns;
+pub mod feed;
 pub mod fetch;
 pub mod graph;
+pub mod list;
 pub mod microsoft365;
+pub mod read;
+pub mod service_tags;
 
 /// What a named source consists of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +57,71 @@ pub enum Definition {
         /// The prefixes, without host bits.
         prefixes: Vec<IpNet>,
     },
+    /// A plain list in a file, which is watched.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Whether addresses of private networks are taken.
+        allow_private: bool,
+    },
+    /// A plain list, or the export of another agent, over HTTPS.
+    Url {
+        /// Where it is.
+        url: String,
+        /// PEM file with the only certificates to trust for it.
+        ca_file: Option<PathBuf>,
+        /// The sources of an export; all if empty.
+        sources: Vec<String>,
+        /// Time between polls, if not that of the web service.
+        interval: Option<Duration>,
+    },
+    /// The addresses of DNS names.
+    Dns {
+        /// The names.
+        names: Vec<String>,
+        /// Servers to ask instead of those of the system.
+        servers: Vec<SocketAddr>,
+    },
+    /// Azure service tags.
+    ServiceTags {
+        /// Their names.
+        tags: Vec<String>,
+        /// Where the file is.
+        location: Location,
+        /// PEM file with the only certificates to trust for it.
+        ca_file: Option<PathBuf>,
+        /// Time between polls, if not that of the web service.
+        interval: Option<Duration>,
+    },
 }
+
+/// Where a list is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// In a file.
+    File(PathBuf),
+    /// Behind a URL.
+    Url(String),
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Url(url) => url.fmt(f),
+        }
+    }
+}
+
+/// How the list of a source is had.
+struct List<'a> {
+    location: Location,
+    ca_file: Option<&'a PathBuf>,
+    parse: Parse<'a>,
+}
+
+/// How often a file is looked at.
+const FILE_INTERVAL: Duration = Duration::from_secs(2);
 
 impl Definition {
     /// The instance of the web service that this source follows.
@@ -49,7 +129,87 @@ impl Definition {
     pub fn instance(&self) -> Option<Instance> {
         match self {
             Self::Microsoft365 { instance, .. } | Self::Graph { instance } => Some(*instance),
+            _ => None,
+        }
+    }
+
+    /// The same of another cloud, for what follows the web service.
+    #[must_use]
+    pub fn of(self, instance: Instance) -> Self {
+        match self {
+            Self::Microsoft365 { selection, .. } => Self::Microsoft365 { instance, selection },
+            Self::Graph { .. } => Self::Graph { instance },
+            other => other,
+        }
+    }
+
+    /// The feed behind the source of this name and definition.
+    #[must_use]
+    pub fn feed(&self, name: &str) -> Option<FeedId> {
+        match self {
+            Self::Microsoft365 { instance, .. } | Self::Graph { instance } => {
+                Some(FeedId::Instance(*instance))
+            }
             Self::Static { .. } => None,
+            _ => Some(FeedId::Source(name.to_owned())),
+        }
+    }
+
+    /// The time between polls, where the source has its own.
+    #[must_use]
+    pub const fn interval(&self) -> Option<Duration> {
+        match self {
+            _ if self.is_read_from_file() => Some(FILE_INTERVAL),
+            Self::Url { interval, .. } | Self::ServiceTags { interval, .. } => *interval,
+            _ => None,
+        }
+    }
+
+    /// Whether the feed is a file of this host.
+    #[must_use]
+    pub const fn is_read_from_file(&self) -> bool {
+        matches!(self, Self::File { .. } | Self::ServiceTags { location: Location::File(_), .. })
+    }
+
+    /// Whether the operator of this host says what the source holds.
+    #[must_use]
+    pub const fn is_local(&self) -> bool {
+        matches!(self, Self::Static { .. } | Self::File { .. })
+    }
+
+    /// Whether addresses of private networks are taken.
+    #[must_use]
+    pub const fn allows_private(&self) -> bool {
+        matches!(self, Self::Static { .. } | Self::File { allow_private: true, .. })
+    }
+
+    fn list(&self) -> Option<List<'_>> {
+        match self {
+            Self::File { path, .. } => Some(List {
+                location: Location::File(path.clone()),
+                ca_file: None,
+                parse: Parse::List(&[]),
+            }),
+            Self::Url { url, ca_file, sources, .. } => Some(List {
+                location: Location::Url(url.clone()),
+                ca_file: ca_file.as_ref(),
+                parse: Parse::List(sources),
+            }),
+            Self::ServiceTags { tags, location, ca_file, .. } => Some(List {
+                location: location.clone(),
+                ca_file: ca_file.as_ref(),
+                parse: Parse::ServiceTags(tags),
+            }),
+            _ => None,
+        }
+    }
+
+    /// What this source takes out of what its feed says.
+    #[must_use]
+    pub fn take(&self, content: &Content) -> Vec<Entry> {
+        match content {
+            Content::Sets(sets) => self.select(sets),
+            Content::Entries(entries) => entries.clone(),
         }
     }
 
@@ -63,7 +223,7 @@ impl Definition {
                 graph = graph::selection(*instance);
                 &graph
             }
-            Self::Static { .. } => return Vec::new(),
+            _ => return Vec::new(),
         };
         let mut entries: Vec<_> = sets
             .iter()
@@ -81,12 +241,12 @@ impl Definition {
     #[must_use]
     pub fn fixed(&self) -> Vec<Entry> {
         let mut entries = match self {
-            Self::Microsoft365 { .. } => Vec::new(),
             Self::Graph { instance } => graph::addresses(*instance),
             Self::Static { prefixes } => prefixes
                 .iter()
                 .map(|prefix| Entry { prefix: *prefix, origin: Origin::Static })
                 .collect(),
+            _ => Vec::new(),
         };
         sort(&mut entries);
         entries
@@ -101,6 +261,15 @@ impl fmt::Display for Definition {
                 write!(f, "{instance}: {} and published addresses", graph::selection(*instance))
             }
             Self::Static { prefixes } => write!(f, "{} fixed prefixes", prefixes.len()),
+            Self::File { path, .. } => write!(f, "the list in {}", path.display()),
+            Self::Url { url, sources, .. } if sources.is_empty() => write!(f, "the list at {url}"),
+            Self::Url { url, sources, .. } => {
+                write!(f, "{} of the export at {url}", sources.join(", "))
+            }
+            Self::Dns { names, .. } => write!(f, "the addresses of {}", names.join(", ")),
+            Self::ServiceTags { tags, location, .. } => {
+                write!(f, "the service tags {} of {location}", tags.join(", "))
+            }
         }
     }
 }
@@ -141,10 +310,39 @@ pub enum Origin {
     },
     /// The configuration.
     Static,
+    /// A file.
+    File {
+        /// Its path.
+        path: Arc<str>,
+    },
+    /// A list that was fetched.
+    Url {
+        /// From where.
+        url: Arc<str>,
+    },
+    /// An address of a DNS name.
+    Dns {
+        /// The name.
+        name: Arc<str>,
+    },
+    /// An Azure service tag.
+    ServiceTag {
+        /// Its name.
+        tag: Arc<str>,
+        /// The number of the publication.
+        publication: u64,
+    },
+    /// An operator, for a while.
+    Temporary {
+        /// Why.
+        reason: String,
+        /// Until when.
+        until: Timestamp,
+    },
 }
 
 impl Origin {
-    fn of(set: &EndpointSet) -> Self {
+    pub(crate) fn of(set: &EndpointSet) -> Self {
         Self::EndpointSet {
             id: set.id,
             service_area: set.service_area.clone(),
@@ -176,6 +374,15 @@ impl fmt::Display for Origin {
                 write!(f, "published Graph notification addresses of {published}")
             }
             Self::Static => f.write_str("configuration"),
+            Self::File { path } => write!(f, "file {path}"),
+            Self::Url { url } => write!(f, "list at {url}"),
+            Self::Dns { name } => write!(f, "DNS name {name}"),
+            Self::ServiceTag { tag, publication } => {
+                write!(f, "service tag {tag} of publication {publication}")
+            }
+            Self::Temporary { reason, until } => {
+                write!(f, "allowed by hand until {until}: {reason}")
+            }
         }
     }
 }

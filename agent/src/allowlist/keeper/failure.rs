@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     allowlist::Refusal,
-    source::{fetch, microsoft365},
+    source::feed::{Error, Revision},
 };
 
 /// Why a poll led to nothing.
@@ -17,6 +17,8 @@ pub(super) struct Failure {
     pub(super) published: bool,
     pub(super) can_be_accepted: bool,
     pub(super) throttled: Option<Duration>,
+    /// The revision of a refused answer, where it is known.
+    pub(super) revision: Option<Revision>,
 }
 
 impl Failure {
@@ -28,26 +30,24 @@ impl Failure {
             published: false,
             can_be_accepted: false,
             throttled: None,
+            revision: None,
         }
     }
 
-    pub(super) fn of(error: &microsoft365::Error) -> Self {
-        let failure = Self::new(error.name(), error.to_string());
-        match error {
-            microsoft365::Error::Malformed { .. }
-            | microsoft365::Error::Fetch(fetch::Error::TooLarge { .. }) => {
-                Self { refused: true, ..failure }
-            }
-            microsoft365::Error::Fetch(error) => Self { throttled: error.throttled(), ..failure },
-            microsoft365::Error::Moving | microsoft365::Error::Url(_) => failure,
+    pub(super) fn of(error: &Error) -> Self {
+        Self {
+            refused: error.is_refusal(),
+            throttled: error.throttled(),
+            ..Self::new(error.name(), error.to_string())
         }
     }
 
-    pub(super) fn refused(refusal: Refusal) -> Self {
+    pub(super) fn refused(refusal: &Refusal, revision: Option<Revision>) -> Self {
         Self {
             refused: true,
             published: true,
             can_be_accepted: refusal.can_be_accepted(),
+            revision,
             ..Self::new(refusal.name(), refusal.to_string())
         }
     }

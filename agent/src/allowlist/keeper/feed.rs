@@ -1,4 +1,4 @@
-//! The pace and the condition of one instance.
+//! The pace and the condition of one feed.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tokio::{task::Id, time::Instant};
 
 use crate::{
     allowlist::{FeedStatus, Held, Problem, schedule::Schedule},
-    source::microsoft365::Instance,
+    source::feed::FeedId,
 };
 
 pub(super) struct Feed {
@@ -18,6 +18,8 @@ pub(super) struct Feed {
     pub(super) schedule: Schedule,
     /// The operator accepts an improbable answer.
     pub(super) accept: bool,
+    /// The operator only wants to see the answer.
+    pub(super) dry_run: bool,
     /// Another poll was asked for during this one.
     again: bool,
     last_success: Option<Timestamp>,
@@ -33,6 +35,7 @@ impl Feed {
             polling: None,
             schedule: Schedule::default(),
             accept: false,
+            dry_run: false,
             again: false,
             last_success: None,
             last_attempt: None,
@@ -72,18 +75,23 @@ impl Feed {
         self.wait(now, wait);
     }
 
+    pub(super) const fn problem(&self) -> Option<&Problem> {
+        self.problem.as_ref()
+    }
+
     fn wait(&mut self, now: Timestamp, wait: Duration) {
         self.polling = None;
+        self.dry_run &= self.again;
         let wait = if std::mem::take(&mut self.again) { Duration::ZERO } else { wait };
         self.due = Instant::now().checked_add(wait);
         self.next_attempt = now.checked_add(wait).ok();
     }
 
-    pub(super) fn status(&self, instance: Instance, held: &Held) -> FeedStatus {
+    pub(super) fn status(&self, id: &FeedId, held: &Held) -> FeedStatus {
         FeedStatus {
-            instance,
+            id: id.clone(),
             provenance: held.provenance.clone(),
-            version: held.version,
+            revision: held.revision.clone(),
             last_success: self.last_success,
             last_attempt: self.last_attempt,
             next_attempt: self.next_attempt,

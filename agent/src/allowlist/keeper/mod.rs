@@ -1,75 +1,71 @@
-//! Keeps the allow-list in step with the web service.
+//! Keeps the allow-list in step with its feeds.
 //!
-//! One task owns the list. It polls each instance in use, at most one poll of
-//! each at a time, beside which it stays ready for commands. Opening a keeper
-//! reads the state directory and nothing else, so that the gate can stand before
-//! there is a network.
+//! One task owns the list. It polls each feed in use, at most one poll of each at
+//! a time, beside which it stays ready for commands. Opening a keeper reads the
+//! state directory and nothing else, so that the gate can stand before there is a
+//! network.
 
 mod apply;
+mod command;
 mod failure;
 mod feed;
+mod poll;
 
-use std::{collections::BTreeMap, future::Future, pin::pin, sync::Arc};
+use std::{collections::BTreeMap, future::Future, pin::pin, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use prometheus::Registry;
 use tokio::{
     select,
-    sync::{mpsc, oneshot, watch},
-    task::{Id, JoinError, JoinSet},
+    sync::{mpsc, watch},
+    task::JoinSet,
     time::{Instant, sleep_until},
 };
 
+pub(crate) use self::command::MAX_IMPORT;
+pub use self::command::{Command, Import, Outcome};
 use self::{failure::Failure, feed::Feed};
 use super::{
-    AllowList, Collect, Held, Metrics, PollResult, Problem, Publish, StateDirectory, Status,
-    WebService, embedded, schedule,
+    AllowList, Collect, Feeds, History, Known, Metrics, Offer, Problem, Publish, Record,
+    StateDirectory, Status, schedule,
 };
 use crate::{
     config::Config,
-    source::microsoft365::{self, Collected, Instance, RequestId},
+    source::{
+        feed::{self as source_feed, Collected, FeedId},
+        microsoft365::RequestId,
+    },
 };
 
-/// What a keeper can be told.
-#[derive(Debug)]
-pub enum Command {
-    /// Poll every instance now.
-    Refresh,
-    /// Poll an instance now, and take its answer even if a source loses more
-    /// than is believed. An answer that cannot be right is refused all the same.
-    Accept(Instance),
-    /// Go on with another configuration. Its list and guards are in force when
-    /// `done` says so; after an error the old ones are.
-    Reload {
-        /// The configuration.
-        config: Arc<Config>,
-        /// The outcome.
-        done: oneshot::Sender<Result<(), String>>,
-    },
-}
-
 /// The owner of the allow-list.
-pub struct Keeper<C = WebService> {
+pub struct Keeper<C = Feeds> {
     config: Arc<Config>,
     state: StateDirectory,
+    history: History,
     collector: C,
     metrics: Metrics,
     clock: Clock,
     random: fn() -> f64,
-    /// All that is known, also of instances that are not in use.
-    held: BTreeMap<Instance, Held>,
-    feeds: BTreeMap<Instance, Feed>,
+    known: Known,
+    feeds: BTreeMap<FeedId, Feed>,
+    offers: BTreeMap<FeedId, Offer>,
     list: Arc<AllowList>,
     /// What is in force is not what the state directory holds.
     unsaved: bool,
+    /// When to look for temporary entries whose time is over.
+    expiry: Option<Instant>,
     problem: Option<Problem>,
     status: watch::Sender<Status>,
 }
 
 type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
-type Polled = Result<Collected, microsoft365::Error>;
+type Polled = Result<Collected, source_feed::Error>;
 
-impl Keeper<WebService> {
+/// Temporary entries are looked at this often, because clocks are set.
+const EXPIRY_CHECK: Duration = Duration::from_secs(30);
+const SOONEST_EXPIRY_CHECK: Duration = Duration::from_secs(1);
+
+impl Keeper<Feeds> {
     /// Opens a keeper on the state directory of the configuration. A state that
     /// cannot be used is reported and put aside.
     ///
@@ -79,13 +75,7 @@ impl Keeper<WebService> {
     pub fn open(config: Arc<Config>, registry: &Registry) -> Result<Self, prometheus::Error> {
         let metrics = Metrics::register(registry)?;
         let id = RequestId::of_installation(&config.state_directory);
-        Ok(Self::with(
-            config,
-            WebService { id },
-            metrics,
-            Arc::new(Timestamp::now),
-            schedule::random,
-        ))
+        Ok(Self::with(config, Feeds { id }, metrics, Arc::new(Timestamp::now), schedule::random))
     }
 }
 
@@ -98,37 +88,51 @@ impl<C: Collect> Keeper<C> {
         random: fn() -> f64,
     ) -> Self {
         let state = StateDirectory::new(&config.state_directory);
+        let history = History::new(&config.state_directory);
         let mut problem = None;
-        let mut held = state.load().unwrap_or_else(|error| {
+        let mut known = state.load().unwrap_or_else(|error| {
             tracing::error!(%error, "starting from the built-in list");
             problem = Some(Problem::new(clock(), "state", &error));
-            BTreeMap::new()
+            Known::default()
         });
-        for instance in config.instances() {
-            held.entry(instance).or_insert_with(|| embedded(instance));
-        }
-        let list = Arc::new(AllowList::build(&config.sources, &held));
+        known.follow(&config);
+        // What is over is published with the first list that has all of it, and
+        // told then; until that the agent has to have the list that it starts with.
+        let now = clock();
+        let live = known.temporary.iter().filter(|entry| !entry.is_over(now)).cloned().collect();
+        let unexpired = Known { temporary: live, ..known.clone() };
+        let list = Arc::new(AllowList::build(&config.sources, &unexpired));
         let status = watch::Sender::new(Status {
             list: Arc::clone(&list),
             feeds: BTreeMap::new(),
+            offers: BTreeMap::new(),
+            temporary: Vec::new(),
+            hold: false,
             problem: None,
         });
         let mut keeper = Self {
             config,
             state,
+            history,
             collector,
             metrics,
             clock,
             random,
-            held,
+            known,
             feeds: BTreeMap::new(),
+            offers: BTreeMap::new(),
             list,
             unsaved: false,
+            expiry: None,
             problem,
             status,
         };
-        keeper.follow_instances();
+        keeper.follow_feeds();
+        keeper.plan_expiry();
         keeper.warn_of_empty_sources();
+        if keeper.known.hold {
+            tracing::warn!("updates of feeds are on hold; `exogate feed resume` ends that");
+        }
         keeper.show();
         keeper
     }
@@ -157,8 +161,9 @@ impl<C: Collect> Keeper<C> {
         let mut polls = JoinSet::new();
         let mut commanded = true;
         loop {
+            self.expire(&mut publisher);
             self.start_polls(&mut polls);
-            let next = self.feeds.values().filter_map(|feed| feed.due).min();
+            let next = self.feeds.values().filter_map(|feed| feed.due).chain(self.expiry).min();
             select! {
                 biased;
                 () = &mut shutdown => return,
@@ -172,162 +177,47 @@ impl<C: Collect> Keeper<C> {
         }
     }
 
-    fn obey<P: Publish>(&mut self, command: Command, publisher: &mut P) {
-        match command {
-            Command::Refresh => self.feeds.values_mut().for_each(Feed::poll_now),
-            Command::Accept(instance) => {
-                if let Some(feed) = self.feeds.get_mut(&instance) {
-                    feed.accept = true;
-                    feed.poll_now();
-                }
-            }
-            Command::Reload { config, done } => {
-                let result = self.reload(config, publisher);
-                // Whoever asked may have gone.
-                let _ = done.send(result);
-            }
-        }
-        self.show();
-    }
-
-    fn reload<P: Publish>(&mut self, config: Arc<Config>, publisher: &mut P) -> Result<(), String> {
-        let mut held = self.held.clone();
-        for instance in config.instances() {
-            held.entry(instance).or_insert_with(|| embedded(instance));
-        }
-        // What the operator changes takes effect at once.
-        let old = Arc::clone(&self.config);
-        let unchanged = |name: &str| {
-            old.sources.iter().any(|source| source.name == name && config.sources.contains(source))
-        };
-        for held in held.values_mut() {
-            held.pending.retain(|pending| unchanged(&pending.source));
-        }
-        self.commit(Arc::clone(&config), held, publisher)?;
-        if config.state_directory != old.state_directory {
-            tracing::warn!("another state_directory takes effect with the next start");
-        }
-        self.follow_instances();
-        if config.feed != old.feed {
-            self.feeds.values_mut().for_each(Feed::poll_now);
-        }
-        Ok(())
-    }
-
-    /// Begins and ends feeds, so that there is one for each instance in use.
-    fn follow_instances(&mut self) {
-        let instances = self.config.instances();
-        self.feeds.retain(|instance, _| instances.contains(instance));
-        for instance in instances {
-            if self.feeds.contains_key(&instance) {
+    /// Begins and ends feeds, so that there is one for each in use.
+    fn follow_feeds(&mut self) {
+        let ids = self.config.feeds();
+        self.feeds.retain(|id, _| ids.contains(id));
+        self.offers.retain(|id, _| ids.contains(id));
+        for id in ids {
+            if self.feeds.contains_key(&id) {
                 continue;
             }
-            let known = self.held.get(&instance).is_some_and(|held| held.version.is_some());
-            let delay = if known {
+            let applied = self.known.held.get(&id).is_some_and(|held| held.revision.is_some());
+            let is_local =
+                self.config.source_of(&id).is_some_and(|source| source.definition.is_local());
+            let delay = if applied && !is_local {
                 self.config.feed.first_poll_within.mul_f64((self.random)())
             } else {
-                std::time::Duration::ZERO
+                Duration::ZERO
             };
-            self.feeds.insert(instance, Feed::new(delay, (self.clock)()));
+            self.feeds.insert(id, Feed::new(delay, (self.clock)()));
         }
     }
 
-    fn start_polls(&mut self, polls: &mut JoinSet<Polled>) {
-        let now = Instant::now();
-        let mut started = false;
-        for (instance, feed) in &mut self.feeds {
-            if feed.due.is_none_or(|due| due > now) {
-                continue;
-            }
-            let collector = self.collector.clone();
-            let config = self.config.feed.clone();
-            let instance = *instance;
-            let applied = self.held.get(&instance).and_then(|held| held.version);
-            tracing::debug!(%instance, ?applied, "polling the web service");
-            let task =
-                polls.spawn(async move { collector.collect(config, instance, applied).await });
-            feed.started(task.id(), (self.clock)());
-            started = true;
-        }
-        if started {
-            self.show();
-        }
-    }
-
-    fn finish<P: Publish>(&mut self, polled: Result<(Id, Polled), JoinError>, publisher: &mut P) {
-        let (id, polled) = match polled {
-            Ok((id, polled)) => (id, Ok(polled)),
-            Err(error) => (error.id(), Err(error)),
-        };
-        let found = self.feeds.iter().find(|(_, feed)| feed.polling == Some(id));
-        // None if a reload has ended the feed meanwhile.
-        let Some(instance) = found.map(|(instance, _)| *instance) else { return };
-        let outcome = match polled {
-            Ok(Ok(Collected::Unchanged(version))) => {
-                let sets = self.held.get(&instance).map(|held| held.sets.clone());
-                self.step(instance, version, sets.unwrap_or_default(), publisher)
-                    .map(|()| PollResult::Unchanged)
-            }
-            Ok(Ok(Collected::New(answer))) => {
-                let mut sets = answer.sets.into_sets();
-                sets.retain(|set| !set.ips.is_empty());
-                self.vet(instance, &sets)
-                    .and_then(|()| self.step(instance, answer.version, sets, publisher))
-                    .map(|()| PollResult::Applied)
-            }
-            Ok(Err(error)) => Err(Failure::of(&error)),
-            Err(error) => Err(Failure::new("internal", error.to_string())),
-        };
-        self.conclude(instance, outcome);
-        self.show();
-    }
-
-    fn conclude(&mut self, instance: Instance, outcome: Result<PollResult, Failure>) {
-        let now = (self.clock)();
-        let interval = self.config.feed.interval;
-        let Some(feed) = self.feeds.get_mut(&instance) else { return };
-        match outcome {
-            Ok(result) => {
-                self.metrics.polled(instance, result);
-                let wait = feed.schedule.after_answer(interval, (self.random)());
-                feed.succeeded(now, wait);
-            }
-            Err(failure) => {
-                if failure.refused {
-                    self.metrics.refused(instance, failure.reason);
-                    self.metrics.polled(instance, PollResult::Refused);
-                } else {
-                    self.metrics.failed(instance, failure.reason);
-                    self.metrics.polled(instance, PollResult::Failed);
-                }
-                let wait = if failure.published {
-                    feed.schedule.after_answer(interval, (self.random)())
-                } else {
-                    feed.schedule.after_failure(interval, failure.throttled)
-                };
-                tracing::warn!(%instance, reason = failure.reason, next_in = ?wait,
-                    "the list in force stays: {}", failure.message);
-                feed.failed(
-                    now,
-                    wait,
-                    Problem {
-                        at: now,
-                        reason: failure.reason,
-                        message: failure.message,
-                        can_be_accepted: failure.can_be_accepted,
-                    },
-                );
-            }
+    fn record(&self, record: &Record) {
+        if let Err(error) = self.history.add(record) {
+            self.metrics.history_failed();
+            tracing::warn!(%error, event = ?record.event, "the history cannot be written");
         }
     }
 
     fn show(&self) {
-        let feeds = self.feeds.iter().filter_map(|(instance, feed)| {
-            Some((*instance, feed.status(*instance, self.held.get(instance)?)))
-        });
+        let feeds = self
+            .feeds
+            .iter()
+            .filter_map(|(id, feed)| Some((id.clone(), feed.status(id, self.known.held.get(id)?))));
+        let now = (self.clock)();
+        let temporary = self.known.temporary.iter().filter(|entry| !entry.is_over(now));
         let status = Status {
             list: Arc::clone(&self.list),
             feeds: feeds.collect(),
+            offers: self.offers.clone(),
+            temporary: temporary.cloned().collect(),
+            hold: self.known.hold,
             problem: self.problem.clone(),
         };
         self.metrics.show(&status);

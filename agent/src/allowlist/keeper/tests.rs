@@ -7,16 +7,27 @@ use std::{
 use hyper::StatusCode;
 use proptest::prelude::*;
 
+use tokio::sync::oneshot;
+
 use super::*;
 use crate::{
-    allowlist::Provenance,
+    allowlist::{Ask, Event, Provenance},
     source::{
+        feed::Revision,
         fetch,
-        microsoft365::{Answer, Version, parse_endpoints},
+        microsoft365::{self, Answer, Collected, Instance, Version, parse_endpoints},
     },
 };
 
-const WORLDWIDE: Instance = Instance::Worldwide;
+mod operator;
+mod real_versions;
+mod sources;
+
+const WORLDWIDE: FeedId = FeedId::Instance(Instance::Worldwide);
+
+/// How an instance of the web service answers.
+type Polled = Result<Collected, microsoft365::Error>;
+
 const CAPTURE: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../tests/data/worldwide/worldwide-captured-2026-05-29.json"
@@ -31,11 +42,15 @@ struct Bench(Arc<Mutex<Inner>>);
 #[derive(Default)]
 struct Inner {
     answers: VecDeque<Polled>,
+    /// What feeds of sources answer.
+    lists: VecDeque<super::Polled>,
     /// When, and for which applied version.
     polls: Vec<(Duration, Option<Version>)>,
     begin: Option<Instant>,
     published: Vec<String>,
     publish_fails: bool,
+    /// By how much somebody has set the clock.
+    clock_set_by: jiff::SignedDuration,
 }
 
 impl Bench {
@@ -53,17 +68,18 @@ impl Bench {
 }
 
 impl Collect for Bench {
-    async fn collect(
-        &self,
-        _: crate::config::Feed,
-        _: Instance,
-        applied: Option<Version>,
-    ) -> Polled {
+    async fn collect(&self, ask: Ask) -> super::Polled {
         let mut inner = self.lock();
+        if let FeedId::Source(_) = ask.id {
+            return inner.lists.pop_front().unwrap_or_else(|| Err(timeout().into()));
+        }
+        let applied = ask.applied.as_ref().and_then(Revision::version);
         let begin = inner.begin.unwrap();
         inner.polls.push((begin.elapsed(), applied));
         let answer = inner.answers.pop_front();
-        answer.unwrap_or_else(|| applied.map(Collected::Unchanged).ok_or_else(timeout))
+        let answer =
+            answer.unwrap_or_else(|| applied.map(Collected::Unchanged).ok_or_else(timeout));
+        Ok(answer?.into())
     }
 }
 
@@ -94,6 +110,10 @@ fn version(text: &str) -> Version {
     text.parse().unwrap()
 }
 
+fn applied_version(text: &str) -> Option<Revision> {
+    Some(Revision::Version(version(text)))
+}
+
 fn capture(number: &str, edit: impl Fn(&str) -> String) -> Polled {
     let text = edit(&std::fs::read_to_string(CAPTURE).unwrap());
     let sets = parse_endpoints(text.as_bytes()).unwrap();
@@ -120,11 +140,18 @@ impl Running {
     }
 
     fn start_in(bench: &Bench, directory: Arc<tempfile::TempDir>) -> Self {
-        let config = Config { state_directory: directory.path().to_owned(), ..Config::default() };
+        Self::start_with(bench, directory, Config::default())
+    }
+
+    fn start_with(bench: &Bench, directory: Arc<tempfile::TempDir>, config: Config) -> Self {
+        let config = Config { state_directory: directory.path().to_owned(), ..config };
         let begin = Instant::now();
         bench.lock().begin = Some(begin);
+        let inner = Arc::clone(&bench.0);
         let clock = move || {
-            Timestamp::from_second(1_800_000_000).unwrap().checked_add(begin.elapsed()).unwrap()
+            let now = Timestamp::from_second(1_800_000_000).unwrap();
+            let now = now.checked_add(begin.elapsed()).unwrap();
+            now.checked_add(inner.lock().unwrap().clock_set_by).unwrap()
         };
         let registry = Registry::new();
         let metrics = Metrics::register(&registry).unwrap();
@@ -158,6 +185,27 @@ impl Running {
     fn restart(self, bench: &Bench) -> Self {
         self.task.abort();
         Self::start_in(bench, self.directory)
+    }
+
+    fn restart_with(self, bench: &Bench, config: Config) -> Self {
+        self.task.abort();
+        Self::start_with(bench, self.directory, config)
+    }
+
+    /// Tells the keeper something and waits for the outcome.
+    async fn tell(&self, order: impl FnOnce(oneshot::Sender<Outcome>) -> Command) -> Outcome {
+        let (done, outcome) = oneshot::channel();
+        self.commands.send(order(done)).await.unwrap();
+        outcome.await.unwrap()
+    }
+
+    fn passes(&self, address: &str) -> bool {
+        !self.status.borrow().list.lookup(address.parse().unwrap()).is_empty()
+    }
+
+    fn events(&self) -> Vec<Event> {
+        let records = History::new(self.directory.path()).read().unwrap();
+        records.into_iter().map(|record| record.event).collect()
     }
 }
 
@@ -202,7 +250,7 @@ async fn an_answer_is_applied_remembered_and_then_only_the_version_is_asked() {
     assert_eq!(running.hash(), embedded);
     assert!(bench.lock().published.is_empty());
     let feed = running.feed();
-    assert_eq!(feed.version, Some(version("2026052900")));
+    assert_eq!(feed.revision, applied_version("2026052900"));
     assert_eq!(feed.provenance.name(), "live");
     assert!(feed.problem.is_none() && feed.next_attempt > feed.last_success);
     assert!(running.metric("exogate_feed_version{instance=\"Worldwide\"} 2026052900"));
@@ -210,7 +258,8 @@ async fn an_answer_is_applied_remembered_and_then_only_the_version_is_asked() {
         running.metric("exogate_allowlist_prefixes{family=\"ipv6\",source=\"exchange-online\"} 18")
     );
     let applied: Vec<_> = bench.lock().polls.iter().map(|(_, applied)| *applied).collect();
-    assert_eq!(applied, [None, feed.version, feed.version]);
+    let known = feed.revision.as_ref().and_then(Revision::version);
+    assert_eq!(applied, [None, known, known]);
 
     // After a restart the version is known, and the first poll takes its time.
     let bench = Bench::default();
@@ -266,7 +315,7 @@ async fn a_refused_answer_leaves_list_and_version_until_an_operator_accepts_it()
     running.pass(Duration::from_secs(3700)).await;
     assert_eq!(running.hash(), hash);
     let feed = running.feed();
-    assert_eq!(feed.version, Some(version("2026052900")));
+    assert_eq!(feed.revision, applied_version("2026052900"));
     let problem = feed.problem.unwrap();
     assert_eq!(problem.reason, "no_prefixes");
     assert!(problem.can_be_accepted && problem.message.contains("exchange-online"));
@@ -279,7 +328,7 @@ async fn a_refused_answer_leaves_list_and_version_until_an_operator_accepts_it()
     running.commands.send(Command::Accept(WORLDWIDE)).await.unwrap();
     running.pass(Duration::from_secs(1)).await;
     let feed = running.feed();
-    assert_eq!(feed.version, Some(version("2026062900")));
+    assert_eq!(feed.revision, applied_version("2026062900"));
     // Even what was accepted goes after the grace period only.
     assert_eq!(running.hash(), hash);
     assert_eq!(feed.pending_removals.len(), 34 + 16);
@@ -310,7 +359,7 @@ async fn what_could_not_be_published_is_neither_applied_nor_remembered() {
     let hash = running.hash();
     running.pass(Duration::from_secs(1)).await;
     assert_eq!(running.hash(), hash);
-    assert_eq!(running.feed().version, None);
+    assert_eq!(running.feed().revision, None);
     assert_eq!(running.feed().problem.unwrap().reason, "publish");
     assert!(!running.directory.path().join("state.json").exists());
 
@@ -331,7 +380,7 @@ async fn what_could_not_be_saved_is_in_force_and_saved_later() {
     let obstacle = running.directory.path().join("state.json.new");
     std::fs::create_dir_all(&obstacle).unwrap();
     running.pass(Duration::from_secs(1)).await;
-    assert_eq!(running.feed().version, Some(version("2026062900")));
+    assert_eq!(running.feed().revision, applied_version("2026062900"));
     assert_eq!(running.status.borrow().problem.as_ref().unwrap().reason, "state");
     assert!(running.metric("exogate_allowlist_save_failures_total 1"));
 
@@ -389,7 +438,7 @@ async fn a_refresh_polls_now() {
     bench.answer(capture("2026052900", |text| text.to_owned()));
     let running = Running::start(&bench);
     running.pass(Duration::from_secs(100)).await;
-    running.commands.send(Command::Refresh).await.unwrap();
+    running.commands.send(Command::Refresh { dry_run: false }).await.unwrap();
     running.pass(Duration::from_secs(1)).await;
     assert_eq!(bench.times(), [0, 100]);
     assert_eq!(running.bench.lock().answers.len(), 0);
@@ -459,12 +508,12 @@ async fn another_cloud_begins_with_what_is_documented_and_polls_at_once() {
     running.pass(Duration::from_secs(61)).await;
     assert_eq!(bench.times(), [0, 1, 61]);
     let status = running.status.borrow().clone();
-    assert_eq!(status.feeds.keys().collect::<Vec<_>>(), [&Instance::China]);
+    assert_eq!(status.feeds.keys().collect::<Vec<_>>(), [&FeedId::Instance(Instance::China)]);
     assert_eq!(status.list.sources()[0].entries.len(), 32);
     assert_eq!(status.list.sources()[1].entries.len(), 8 + 18);
     // The other cloud is not forgotten, in case the operator comes back to it.
     let state = StateDirectory::new(running.directory.path()).load().unwrap();
-    assert_eq!(state.len(), 2);
+    assert_eq!(state.held.len(), 2);
 }
 
 /// The largest answer that is accepted, then half of it, and back from disk.
@@ -490,7 +539,7 @@ async fn the_largest_answer_goes_through_every_step() {
     let running = Running::start(&bench);
     running.pass(HOUR).await;
     let feed = running.feed();
-    assert_eq!(feed.version, Some(version("2026122300")), "{:?}", feed.problem);
+    assert_eq!(feed.revision, applied_version("2026122300"), "{:?}", feed.problem);
     // And what was built in.
     assert_eq!(feed.pending_removals.len(), 49_999 + 34 + 16);
     let hash = running.hash();
@@ -529,10 +578,10 @@ proptest! {
             running.pass(Duration::from_secs(1)).await;
             let feed = running.feed();
             if feed.problem.is_some() {
-                assert_eq!((feed.version, running.hash()), (None, before));
+                assert_eq!((feed.revision, running.hash()), (None, before));
                 assert!(!running.directory.path().join("state.json").exists());
             } else {
-                assert_eq!(feed.version, Some(version));
+                assert_eq!(feed.revision, Some(Revision::Version(version)));
                 // What was remembered is vetted again when it is read.
                 let state = StateDirectory::new(running.directory.path()).load().unwrap();
                 let list = AllowList::build(&Config::default().sources, &state);

@@ -16,7 +16,11 @@ use ipnet::IpNet;
 
 use crate::{
     config::Source,
-    source::microsoft365::{EndpointSet, Instance},
+    source::{
+        Definition,
+        feed::{Content, FeedId},
+        microsoft365::EndpointSet,
+    },
 };
 
 /// Widest prefix that is believed.
@@ -43,34 +47,34 @@ pub enum Refusal {
         held: usize,
     },
     /// A prefix that is wider than any ever published.
-    #[error("endpoint set {set} has the prefix {prefix}, which is absurdly wide")]
+    #[error("{origin} has the prefix {prefix}, which is absurdly wide")]
     TooWide {
-        /// The set.
-        set: u32,
+        /// Who says so.
+        origin: String,
         /// The prefix.
         prefix: IpNet,
     },
     /// A prefix that is not of the public internet.
-    #[error("endpoint set {set} has the prefix {prefix}, which is not of the public internet")]
+    #[error("{origin} has the prefix {prefix}, which is not of the public internet")]
     NotPublic {
-        /// The set.
-        set: u32,
+        /// Who says so.
+        origin: String,
         /// The prefix.
         prefix: IpNet,
     },
     /// An IPv4 address in IPv6 form, which never stands in a packet.
-    #[error("endpoint set {set} has the prefix {prefix}, an IPv4 address in IPv6 form")]
+    #[error("{origin} has the prefix {prefix}, an IPv4 address in IPv6 form")]
     Ipv4Mapped {
-        /// The set.
-        set: u32,
+        /// Who says so.
+        origin: String,
         /// The prefix.
         prefix: IpNet,
     },
     /// An address behind the length.
-    #[error("endpoint set {set} has {prefix}, with bits set behind its length")]
+    #[error("{origin} has {prefix}, with bits set behind its length")]
     HostBits {
-        /// The set.
-        set: u32,
+        /// Who says so.
+        origin: String,
         /// The prefix.
         prefix: IpNet,
     },
@@ -119,37 +123,80 @@ impl Refusal {
 pub fn vet_sets(sets: &[EndpointSet]) -> Result<(), Refusal> {
     for set in sets {
         for prefix in &set.ips {
-            vet_prefix(set.id, *prefix)?;
+            vet_prefix(*prefix, &|| format!("endpoint set {}", set.id))?;
         }
     }
     Ok(())
 }
 
-fn vet_prefix(set: u32, prefix: IpNet) -> Result<(), Refusal> {
+/// Checks every prefix of a content. `private` is whether those of private
+/// networks are taken.
+///
+/// # Errors
+///
+/// The first fault.
+pub fn vet_content(content: &Content, private: bool) -> Result<(), Refusal> {
+    vet_sets(content.sets())?;
+    for entry in content.entries() {
+        if !(private && is_private(entry.prefix)) {
+            vet_prefix(entry.prefix, &|| entry.origin.to_string())?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a prefix is of a network that an operator may have, with no bits
+/// behind its length.
+pub(super) fn is_private(prefix: IpNet) -> bool {
+    prefix.trunc() == prefix && PRIVATE.iter().any(|private| private.contains(&prefix))
+}
+
+fn vet_prefix(prefix: IpNet, origin: &dyn Fn() -> String) -> Result<(), Refusal> {
     if prefix.trunc() != prefix {
-        return Err(Refusal::HostBits { set, prefix });
+        return Err(Refusal::HostBits { origin: origin(), prefix });
     }
     let widest = match prefix {
         IpNet::V4(_) => WIDEST_V4,
         IpNet::V6(v6) => {
             if v6.addr().to_ipv4_mapped().is_some() {
-                return Err(Refusal::Ipv4Mapped { set, prefix });
+                return Err(Refusal::Ipv4Mapped { origin: origin(), prefix });
             }
             // 2000::/3 is all there is of global unicast (RFC 4291).
             if v6.addr().segments().first().is_none_or(|first| first >> 13 != 1) {
-                return Err(Refusal::NotPublic { set, prefix });
+                return Err(Refusal::NotPublic { origin: origin(), prefix });
             }
             WIDEST_V6
         }
     };
     if NOT_PUBLIC.iter().any(|special| special.contains(&prefix) || prefix.contains(special)) {
-        return Err(Refusal::NotPublic { set, prefix });
+        return Err(Refusal::NotPublic { origin: origin(), prefix });
     }
     if prefix.prefix_len() < widest {
-        return Err(Refusal::TooWide { set, prefix });
+        return Err(Refusal::TooWide { origin: origin(), prefix });
     }
     Ok(())
 }
+
+/// What may be behind a private link, and the prefixes of documentation, which
+/// laboratories use.
+static PRIVATE: LazyLock<Vec<IpNet>> = LazyLock::new(|| {
+    let texts = [
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.0.2.0/24",
+        "192.168.0.0/16",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "2001:db8::/32",
+        "3fff::/20",
+        "fc00::/7",
+        "fe80::/10",
+    ];
+    texts.iter().filter_map(|text| text.parse().ok()).collect()
+});
 
 /// What the special-purpose registries of IANA take out of unicast space.
 static NOT_PUBLIC: LazyLock<Vec<IpNet>> = LazyLock::new(|| {
@@ -189,7 +236,7 @@ pub enum Leniency {
     Accepted,
 }
 
-/// Compares, for every source that follows the instance, what an answer leaves of
+/// Compares, for every source behind which the feed is, what an answer leaves of
 /// it with what is in force. Prefixes that are covered by wider ones are not
 /// lost: Microsoft has merged 19 prefixes into fewer without giving up an
 /// address. Returns warnings.
@@ -199,9 +246,9 @@ pub enum Leniency {
 /// The first source that would lose too much.
 pub fn vet_change(
     sources: &[Source],
-    instance: Instance,
-    held: &[EndpointSet],
-    answer: &[EndpointSet],
+    feed: &FeedId,
+    held: &Content,
+    answer: &Content,
     leniency: Leniency,
 ) -> Result<Vec<String>, Refusal> {
     let mut warnings = Vec::new();
@@ -213,11 +260,16 @@ pub fn vet_change(
         Ok(())
     };
     for source in sources {
-        if source.definition.instance() != Some(instance) {
+        if source.feed().as_ref() != Some(feed) {
             continue;
         }
-        let prefixes = |sets: &[EndpointSet]| -> Vec<IpNet> {
-            source.definition.select(sets).iter().map(|entry| entry.prefix).collect()
+        // Names may move to other addresses altogether, and honestly so.
+        let leniency = match source.definition {
+            Definition::Dns { .. } if leniency == Leniency::Strict => Leniency::Losses,
+            _ => leniency,
+        };
+        let prefixes = |content: &Content| -> Vec<IpNet> {
+            source.definition.take(content).iter().map(|entry| entry.prefix).collect()
         };
         let fixed: Vec<_> = source.definition.fixed().iter().map(|entry| entry.prefix).collect();
         let (before, after) = (prefixes(held), prefixes(answer));
@@ -228,6 +280,10 @@ pub fn vet_change(
             let criteria = source.definition.to_string();
             let refusal = Refusal::NoPrefixes { name, criteria, held: before.len() };
             object(refusal, leniency == Leniency::Accepted)?;
+            continue;
+        }
+        if source.protected && !source.definition.is_local() {
+            // Nothing is lost.
             continue;
         }
         let covered = Coverage::new(after.iter().chain(&fixed));

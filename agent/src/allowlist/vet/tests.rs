@@ -1,5 +1,24 @@
 use super::*;
-use crate::{config::Config, source::microsoft365::parse_endpoints};
+use crate::{
+    config::Config,
+    source::{
+        Entry, Origin,
+        microsoft365::{Instance, parse_endpoints},
+    },
+};
+
+const WORLDWIDE: FeedId = FeedId::Instance(Instance::Worldwide);
+
+fn vet_change_of(
+    sources: &[Source],
+    feed: &FeedId,
+    held: &[EndpointSet],
+    answer: &[EndpointSet],
+    leniency: Leniency,
+) -> Result<Vec<String>, Refusal> {
+    let content = |sets: &[EndpointSet]| Content::Sets(sets.to_vec());
+    vet_change(sources, feed, &content(held), &content(answer), leniency)
+}
 
 fn read(file: &str) -> Vec<EndpointSet> {
     let path = format!("{}/../tests/data/{file}", env!("CARGO_MANIFEST_DIR"));
@@ -66,7 +85,7 @@ fn no_honest_step_of_the_exchange_sets_is_refused() {
     );
     for pair in versions.windows(2) {
         let warnings =
-            vet_change(&sources, Instance::Worldwide, &pair[0].1, &pair[1].1, Leniency::Strict);
+            vet_change_of(&sources, &WORLDWIDE, &pair[0].1, &pair[1].1, Leniency::Strict);
         assert_eq!(warnings, Ok(vec![]), "{} to {}", pair[0].0, pair[1].0);
     }
 }
@@ -80,8 +99,7 @@ fn one_step_of_the_graph_set_needs_an_operator() {
     // The first version has no Graph prefixes yet.
     let versions = history("worldwide").split_off(1);
     for pair in versions.windows(2) {
-        let result =
-            vet_change(&sources, Instance::Worldwide, &pair[0].1, &pair[1].1, Leniency::Strict);
+        let result = vet_change_of(&sources, &WORLDWIDE, &pair[0].1, &pair[1].1, Leniency::Strict);
         if pair[1].0.contains("2019022800") {
             let name = "graph-notifications".to_owned();
             let refusal = Refusal::RemovesTooMuch { name, lost: 148, held: 295 };
@@ -96,12 +114,11 @@ fn one_step_of_the_graph_set_needs_an_operator() {
 fn the_empty_publication_of_2018_is_refused() {
     let sources = Config::default().sources;
     let before = read("history/worldwide-2018100100.json");
-    let refusal =
-        vet_change(&sources, Instance::Worldwide, &before, &[], Leniency::Strict).unwrap_err();
+    let refusal = vet_change_of(&sources, &WORLDWIDE, &before, &[], Leniency::Strict).unwrap_err();
     assert_eq!(refusal.name(), "no_prefixes");
     assert!(refusal.can_be_accepted());
     // And on a first start as well.
-    assert!(vet_change(&sources, Instance::Worldwide, &[], &[], Leniency::Strict).is_err());
+    assert!(vet_change_of(&sources, &WORLDWIDE, &[], &[], Leniency::Strict).is_err());
 }
 
 #[test]
@@ -147,14 +164,22 @@ fn a_loss_of_more_than_half_is_refused_and_of_more_than_a_third_is_warned_of() {
         let ips: Vec<_> = ips.iter().take(count).map(String::as_str).collect();
         [set(1, &ips)]
     };
-    let vet =
-        |left| vet_change(&sources, Instance::Worldwide, &sets(20), &sets(left), Leniency::Strict);
+    let vet = |left| vet_change_of(&sources, &WORLDWIDE, &sets(20), &sets(left), Leniency::Strict);
     assert_eq!(vet(13), Ok(vec![]));
     assert_eq!(vet(12).unwrap().len(), 1);
     assert_eq!(vet(10).unwrap().len(), 1);
     assert_eq!(vet(9).unwrap_err().name(), "removes_too_much");
     // Another cloud's answer says nothing about this source.
-    assert_eq!(vet_change(&sources, Instance::China, &sets(20), &[], Leniency::Strict), Ok(vec![]));
+    assert_eq!(
+        vet_change_of(
+            &sources,
+            &FeedId::Instance(Instance::China),
+            &sets(20),
+            &[],
+            Leniency::Strict
+        ),
+        Ok(vec![])
+    );
 }
 
 #[test]
@@ -165,7 +190,7 @@ fn leniency_turns_refusals_into_warnings_for_each_source() {
     let before = [before];
     // Only a third of the first source is left, and nothing of the second.
     let after = [set(1, &["40.1.0.0/16"])];
-    let vet = |leniency| vet_change(&sources, Instance::Worldwide, &before, &after, leniency);
+    let vet = |leniency| vet_change_of(&sources, &WORLDWIDE, &before, &after, leniency);
     assert_eq!(vet(Leniency::Strict).unwrap_err().name(), "removes_too_much");
     assert_eq!(vet(Leniency::Losses).unwrap_err().name(), "no_prefixes");
     assert_eq!(vet(Leniency::Accepted).unwrap().len(), 2);
@@ -176,8 +201,47 @@ fn merged_prefixes_are_not_lost() {
     let sources = sources("\"exchange-online\"");
     let before = [set(1, &["40.0.0.0/16", "40.1.0.0/16", "40.2.0.0/16", "2603:1006::/40"])];
     let after = [set(1, &["40.0.0.0/14", "2603:1006::/39"])];
-    assert_eq!(
-        vet_change(&sources, Instance::Worldwide, &before, &after, Leniency::Strict),
-        Ok(vec![])
-    );
+    assert_eq!(vet_change_of(&sources, &WORLDWIDE, &before, &after, Leniency::Strict), Ok(vec![]));
+}
+
+fn entries(prefixes: &[&str]) -> Content {
+    let entry = |prefix: &&str| Entry {
+        prefix: prefix.parse().unwrap(),
+        origin: Origin::File { path: "/etc/probes".into() },
+    };
+    Content::Entries(prefixes.iter().map(entry).collect())
+}
+
+#[test]
+fn private_addresses_are_taken_where_the_operator_says_so() {
+    for prefix in ["10.0.0.0/8", "192.168.7.1/32", "fd00::/8", "fe80::1/128", "203.0.113.0/24"] {
+        assert_eq!(vet_content(&entries(&[prefix]), true), Ok(()), "{prefix}");
+        let refusal = vet_content(&entries(&["40.1.0.0/16", prefix]), false).unwrap_err();
+        assert_eq!(refusal.name(), "not_public");
+        assert!(refusal.to_string().contains("file /etc/probes"), "{refusal}");
+    }
+    for prefix in ["0.0.0.0/0", "::/0", "10.0.0.0/7", "127.0.0.1/32", "224.0.0.1/32", "ff02::1/128"]
+    {
+        assert!(vet_content(&entries(&[prefix]), true).is_err(), "{prefix}");
+    }
+}
+
+#[test]
+fn a_protected_source_has_nothing_to_lose_and_names_may_move() {
+    let text = |kind: &str| format!("[[guard]]\nport = 443\nsources = [\"x\"]\n[source.x]\n{kind}");
+    let vet = |kind: &str, after: &[&str]| {
+        let sources = Config::parse("test".as_ref(), &text(kind)).unwrap().sources;
+        let feed = FeedId::Source("x".to_owned());
+        let before = entries(&["40.1.0.0/16", "40.2.0.0/16", "40.3.0.0/16"]);
+        vet_change(&sources, &feed, &before, &entries(after), Leniency::Strict)
+    };
+    let url = "kind = \"url\"\nurl = \"https://lists.example/\"";
+    let lost = vet(url, &["40.1.0.0/16"]).unwrap_err();
+    assert_eq!(lost.name(), "removes_too_much");
+    let protected = format!("{url}\nprotected = true");
+    assert_eq!(vet(&protected, &["40.1.0.0/16"]), Ok(vec![]));
+    assert_eq!(vet(&protected, &[]).unwrap_err().name(), "no_prefixes");
+    let dns = "kind = \"dns\"\nnames = [\"a.example\"]";
+    assert_eq!(vet(dns, &["40.9.0.0/16"]).unwrap().len(), 1);
+    assert_eq!(vet(dns, &[]).unwrap_err().name(), "no_prefixes");
 }

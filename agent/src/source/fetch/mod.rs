@@ -19,7 +19,7 @@ use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::{
     Method, Request, Response, StatusCode, Uri,
     body::{Bytes, Incoming},
-    header::{ACCEPT, LOCATION, RETRY_AFTER, USER_AGENT},
+    header::{ACCEPT, ETAG, IF_NONE_MATCH, LOCATION, RETRY_AFTER, USER_AGENT},
 };
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -159,6 +159,23 @@ impl Error {
     }
 }
 
+/// Longer entity tags are not believed: they are kept on disk.
+const LONGEST_TAG: usize = 256;
+
+/// What a conditional request brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fetched {
+    /// The entity tag still names the latest body.
+    Unchanged,
+    /// Another body.
+    Body {
+        /// The body.
+        body: Bytes,
+        /// Its entity tag, where the server gave one.
+        tag: Option<String>,
+    },
+}
+
 type Legacy<C> = legacy::Client<HttpsConnector<C>, Empty<Bytes>>;
 
 enum Inner {
@@ -209,35 +226,65 @@ impl Client {
     ///
     /// See [`Error`].
     pub async fn get(&self, url: &Uri, limit: usize) -> Result<Bytes, Error> {
-        match tokio::time::timeout(self.timeout, self.exchange(url, limit)).await {
+        match self.get_unless(url, None, limit).await? {
+            Fetched::Body { body, .. } => Ok(body),
+            // Nobody asked for that.
+            Fetched::Unchanged => Err(Error::Status {
+                url: url.to_string(),
+                status: StatusCode::NOT_MODIFIED,
+                retry_after: None,
+            }),
+        }
+    }
+
+    /// Gets a body of at most `limit` bytes, unless the server says that it still
+    /// is the one with this entity tag.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    pub async fn get_unless(
+        &self,
+        url: &Uri,
+        tag: Option<&str>,
+        limit: usize,
+    ) -> Result<Fetched, Error> {
+        match tokio::time::timeout(self.timeout, self.exchange(url, tag, limit)).await {
             Ok(result) => result,
             Err(_) => Err(Error::Timeout { url: url.to_string(), after: self.timeout }),
         }
     }
 
-    async fn exchange(&self, url: &Uri, limit: usize) -> Result<Bytes, Error> {
+    async fn exchange(&self, url: &Uri, tag: Option<&str>, limit: usize) -> Result<Fetched, Error> {
         let transport = |error: &dyn std::error::Error| Error::Transport {
             url: url.to_string(),
             problem: chain(error),
         };
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(Method::GET)
             .uri(url)
             .header(USER_AGENT, concat!("exogate/", env!("CARGO_PKG_VERSION")))
-            .header(ACCEPT, "application/json")
-            .body(Empty::new())
-            .map_err(|error| transport(&error))?;
+            .header(ACCEPT, "application/json, text/plain;q=0.9");
+        if let Some(tag) = tag {
+            request = request.header(IF_NONE_MATCH, tag);
+        }
+        let request = request.body(Empty::new()).map_err(|error| transport(&error))?;
         let response = match &self.inner {
             Inner::Direct(client) => client.request(request).await,
             Inner::Proxied(client) => client.request(request).await,
         }
         .map_err(|error| transport(&error))?;
 
+        if response.status() == StatusCode::NOT_MODIFIED && tag.is_some() {
+            return Ok(Fetched::Unchanged);
+        }
         if response.status() != StatusCode::OK {
             return Err(refused(url, &response));
         }
+        let tag = response.headers().get(ETAG).and_then(|tag| tag.to_str().ok());
+        let tag = tag.filter(|tag| tag.len() <= LONGEST_TAG).map(str::to_owned);
         match Limited::new(response.into_body(), limit).collect().await {
-            Ok(body) => Ok(body.to_bytes()),
+            Ok(body) => Ok(Fetched::Body { body: body.to_bytes(), tag }),
             Err(error) if error.is::<LengthLimitError>() => {
                 Err(Error::TooLarge { url: url.to_string(), limit })
             }

@@ -28,7 +28,7 @@ pub(crate) struct Server {
 
 struct Script {
     answers: Mutex<VecDeque<Vec<u8>>>,
-    asked: Mutex<Vec<String>>,
+    heads: Mutex<Vec<String>>,
     hang: bool,
 }
 
@@ -51,7 +51,7 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let answers = answers.iter().map(|answer| answer.as_ref().to_owned()).collect();
         let script =
-            Arc::new(Script { answers: Mutex::new(answers), asked: Mutex::default(), hang });
+            Arc::new(Script { answers: Mutex::new(answers), heads: Mutex::default(), hang });
         let shared = Arc::clone(&script);
         tokio::spawn(async move {
             loop {
@@ -79,14 +79,20 @@ impl Server {
 
     /// The first lines of the requests so far.
     pub(crate) fn asked(&self) -> Vec<String> {
-        self.script.asked.lock().unwrap().clone()
+        let first = |head: &String| head.lines().next().unwrap_or_default().to_owned();
+        self.heads().iter().map(first).collect()
+    }
+
+    /// The requests so far, without bodies.
+    pub(crate) fn heads(&self) -> Vec<String> {
+        self.script.heads.lock().unwrap().clone()
     }
 }
 
 async fn serve(stream: TcpStream, tls: TlsAcceptor, script: &Script) -> io::Result<()> {
     let mut stream = tls.accept(stream).await?;
     let head = read_head(&mut stream).await?;
-    script.asked.lock().unwrap().push(head.lines().next().unwrap_or_default().to_owned());
+    script.heads.lock().unwrap().push(head);
     let answer = {
         let mut answers = script.answers.lock().unwrap();
         if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() }

@@ -22,7 +22,7 @@ pub const MAX_PREFIXES: usize = 100_000;
 /// Longest host (RFC 1035) and service area.
 const MAX_TEXT: usize = 253;
 
-const TOO_MANY: &str = "more than";
+pub(crate) const TOO_MANY: &str = "more than";
 
 /// Why an answer cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,7 +54,7 @@ impl Malformed {
         }
     }
 
-    fn of(error: &serde_json::Error, body: &[u8]) -> Self {
+    pub(crate) fn of(error: &serde_json::Error, body: &[u8]) -> Self {
         let text = excerpt(&error.to_string());
         if text.starts_with(TOO_MANY) {
             Self::TooLarge(text)
@@ -69,7 +69,7 @@ impl Malformed {
 }
 
 /// The beginning of a text that may quote an answer: it goes into logs.
-fn excerpt(text: &str) -> String {
+pub(crate) fn excerpt(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(160).collect()
 }
 

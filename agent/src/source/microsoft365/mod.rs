@@ -23,6 +23,7 @@ use std::{fmt, str::FromStr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::answer::{TOO_MANY, excerpt};
 pub use self::{
     answer::{
         EndpointSets, MAX_BYTES, MAX_PREFIXES, MAX_RECORDS, Malformed, parse_endpoints,
