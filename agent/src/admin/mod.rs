@@ -19,3 +19,6 @@ pub use self::{
     health::{Health, Part},
     server::{BindError, Control, Server},
 };
+
+#[cfg(test)]
+mod tests;

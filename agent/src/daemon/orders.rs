@@ -81,6 +81,7 @@ pub(super) async fn obey(
     let now = Timestamp::now();
     let gone = || "the allow-list's task is gone".to_owned();
     let mut polled = None;
+    let mut accepted = None;
     let (done, outcome) = oneshot::channel();
     let (command, waits) = match order {
         Order::Refresh { dry_run } => {
@@ -90,6 +91,7 @@ pub(super) async fn obey(
         Order::Accept { feed: name } => {
             let id = feed(&config, &name)?;
             polled = Some(vec![id.clone()]);
+            accepted = Some(id.clone());
             (Command::Accept(id), false)
         }
         Order::Hold => (Command::Hold { hold: true, done }, true),
@@ -118,6 +120,10 @@ pub(super) async fn obey(
         wait_for_polls(&mut list, &ids, now).await?;
     }
     let status = list.borrow().clone();
+    let feed = accepted.and_then(|id| status.feeds.get(&id).cloned());
+    if let Some(problem) = feed.and_then(|feed| feed.problem) {
+        return Err(format!("nothing was accepted, the list in force stays: {}", problem.message));
+    }
     Ok(Obeyed {
         diff: diff(&status),
         temporary: status.temporary.iter().map(explain::temporary).collect(),

@@ -1,0 +1,131 @@
+//! What each listener lets its clients do.
+
+use std::{net::IpAddr, sync::Arc};
+
+use futures_util::future::BoxFuture;
+use prometheus::Registry;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::{
+    Control, Health, Server,
+    api::{self, ExportFormat, Order},
+    client,
+};
+use crate::config;
+
+struct Stub;
+
+fn nothing() -> api::Diff {
+    api::Diff { hold: false, feeds: vec![] }
+}
+
+impl Control for Stub {
+    fn status(&self) -> api::Status {
+        panic!("not asked for")
+    }
+
+    fn check(&self, _: IpAddr) -> api::Check {
+        panic!("not asked for")
+    }
+
+    fn diff(&self) -> api::Diff {
+        nothing()
+    }
+
+    fn history(&self) -> Result<api::History, String> {
+        Ok(api::History { records: vec![] })
+    }
+
+    fn temporary(&self) -> Vec<api::Temporary> {
+        vec![]
+    }
+
+    fn export(&self, format: ExportFormat, sources: &[String]) -> Result<String, String> {
+        Ok(format!("{} {sources:?}", format.name()))
+    }
+
+    fn obey(&self, order: Order) -> BoxFuture<'static, Result<api::Obeyed, String>> {
+        Box::pin(async move {
+            match order {
+                Order::Hold => {
+                    Ok(api::Obeyed { diff: nothing(), temporary: vec![], list: "hash".to_owned() })
+                }
+                _ => Err("not this one".to_owned()),
+            }
+        })
+    }
+}
+
+/// A server, its directory and its TCP address.
+async fn start(export: bool) -> (config::Admin, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let admin = config::Admin { listen: free, socket: directory.path().join("c.sock"), export };
+    let server = Server::bind(&admin).await.unwrap();
+    tokio::spawn(server.serve(Registry::new(), Health::default(), Arc::new(Stub)));
+    (admin, directory)
+}
+
+/// The status line and body of an answer over TCP.
+async fn over_tcp(admin: &config::Admin, request: &str) -> (String, String) {
+    let mut stream = tokio::net::TcpStream::connect(admin.listen).await.unwrap();
+    let head = "HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    stream.write_all(format!("{request} {head}").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.lines().next().unwrap().to_owned(), body.to_owned())
+}
+
+#[tokio::test]
+async fn anybody_sees_metrics_and_the_list_only_where_it_is_exported() {
+    let (admin, _directory) = start(false).await;
+    for path in ["/export", "/v1/diff", "/v1/history", "/v1/allow", "/v1/status"] {
+        let (status, _) = over_tcp(&admin, &format!("GET {path}")).await;
+        assert!(status.contains("404"), "{path}: {status}");
+    }
+    assert!(over_tcp(&admin, "POST /v1/order").await.0.contains("405"));
+    assert!(over_tcp(&admin, "GET /healthz").await.0.contains("200"));
+
+    let (admin, _directory) = start(true).await;
+    let (status, body) = over_tcp(&admin, "GET /export?format=json&source=a&source=b").await;
+    assert!(status.contains("200"), "{status}");
+    assert_eq!(body, "json [\"a\", \"b\"]");
+    assert!(over_tcp(&admin, "GET /export?format=xml").await.0.contains("400"));
+    assert!(over_tcp(&admin, "GET /v1/diff").await.0.contains("404"));
+    assert!(over_tcp(&admin, "POST /v1/order").await.0.contains("405"));
+}
+
+#[tokio::test]
+async fn the_control_socket_obeys_or_says_why_not() {
+    let (admin, _directory) = start(false).await;
+    let obeyed = client::order(&admin.socket, &Order::Hold).await.unwrap();
+    assert_eq!(obeyed.list, "hash");
+    let error = client::order(&admin.socket, &Order::Resume).await.unwrap_err();
+    assert_eq!(error.to_string(), "not this one");
+    let page = client::get_text(&admin.socket, "/export").await.unwrap();
+    assert_eq!(page, "plain []");
+    let history: api::History = client::get(&admin.socket, "/v1/history").await.unwrap();
+    assert!(history.records.is_empty());
+}
+
+#[test]
+fn orders_have_stable_names() {
+    for (order, text) in [
+        (Order::Refresh { dry_run: true }, r#"{"order":"refresh","dry_run":true}"#),
+        (
+            Order::Accept { feed: "Worldwide".to_owned() },
+            r#"{"order":"accept","feed":"Worldwide"}"#,
+        ),
+        (
+            Order::Allow {
+                prefix: "203.0.113.7/32".parse().unwrap(),
+                seconds: 7200,
+                reason: "x".to_owned(),
+            },
+            r#"{"order":"allow","prefix":"203.0.113.7/32","seconds":7200,"reason":"x"}"#,
+        ),
+    ] {
+        assert_eq!(serde_json::to_string(&order).unwrap(), text);
+    }
+}
