@@ -14,16 +14,27 @@ use crate::{command, object, setup};
 pub(crate) enum Benchmark {
     /// Nanoseconds per packet in the kernel, beside an empty program and LPM tries
     Verdict,
+    /// Seconds to replace a list of 34 to 1,000,000 prefixes, beside LPM tries,
+    /// ipset and nftables
+    Tables,
+}
+
+impl Benchmark {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Verdict => "verdict",
+            Self::Tables => "tables",
+        }
+    }
 }
 
 /// Runs a benchmark.
 pub(crate) fn run(benchmark: Benchmark) -> Result<()> {
     setup::run()?;
-    let Benchmark::Verdict = benchmark;
     let twins = object(Some("twins"))?;
     let mut cargo = command::cargo();
     cargo
-        .args(["bench", "--quiet", "--package", "exogate-tests", "--bench", "verdict"])
+        .args(["bench", "--quiet", "--package", "exogate-tests", "--bench", benchmark.name()])
         .env("EXOGATE_TWINS_OBJECT", twins);
     command::run(&mut cargo)
 }

@@ -23,6 +23,16 @@ pub(crate) const PROGRAMS: &[Program] = &[
     Program { name: "cc", package: "gcc", why: "links host programs and builds C libraries" },
     Program { name: "ip", package: "iproute2", why: "makes the lab's namespaces and links" },
     Program {
+        name: "ipset",
+        package: "ipset",
+        why: "takes exported lists, and is measured beside",
+    },
+    Program {
+        name: "nft",
+        package: "nftables",
+        why: "takes exported lists, and is measured beside",
+    },
+    Program {
         name: "nsenter",
         package: "util-linux",
         why: "runs programs in the lab without hiding bpffs, as `ip netns exec` does",
