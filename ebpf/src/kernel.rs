@@ -222,6 +222,8 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
 
+// What the kernel asks for before it lends helpers that it exports to GPL programs
+// only; it knows this spelling of a dual licence and not ours.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

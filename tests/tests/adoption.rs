@@ -11,7 +11,7 @@ use std::{
 };
 
 use exogate_tests::{
-    agent::Agent,
+    agent::{Agent, Metrics},
     lab::{Lab, Peer},
     prober::{Plan, Prober},
 };
@@ -80,6 +80,27 @@ fn what_a_crash_left_half_made_is_cleared_away() {
     report.expect_only(&[Peer::Exchange, Peer::Graph]).unwrap();
     assert_eq!(names(interface).len(), 2, "{:?}", names(interface));
     assert_eq!(names(&generation(&lab)).len(), 7, "{:?}", names(&generation(&lab)));
+}
+
+#[test]
+fn a_filter_that_somebody_else_removed_is_noticed() {
+    let lab = Lab::new().unwrap();
+    let mut agent = Agent::new(&lab).unwrap();
+    agent.start().unwrap();
+    // A filter that is new, then one that was taken over.
+    for restart in [false, true] {
+        if restart {
+            agent.restart().unwrap();
+            agent.restart().unwrap();
+        }
+        assert_eq!(native(&agent.metrics().unwrap()), Some(1.0));
+        fs::remove_file(generation(&lab).parent().unwrap().join("link")).unwrap();
+        agent.wait_until("detached", MOMENT * 10, |metrics| native(metrics) == Some(0.0)).unwrap();
+    }
+}
+
+fn native(metrics: &Metrics) -> Option<f64> {
+    metrics.sum("exogate_gate_attached", &[("mode", "native")])
 }
 
 /// The only generation of the only interface.

@@ -64,6 +64,12 @@ impl Health {
 }
 
 impl Part {
+    /// Whether the part is ready.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.health.with(|state| !state.pending.contains(&self.name))
+    }
+
     /// Says whether the part is ready.
     pub fn set(&self, ready: bool) {
         self.health.with(|state| {

@@ -91,7 +91,8 @@ pub struct Gate {
     /// `keep` or `detach`.
     pub on_stop: OnStop,
     /// Prefixes that the tables have room for. Within it no update needs a new
-    /// map. At most 4,000,000; one prefix takes about 60 bytes.
+    /// map. At most 4,000,000; one prefix takes about 260 bytes of kernel
+    /// memory on each interface.
     pub capacity: u32,
     /// `any`, `local`, or a list of prefixes. With IP forwarding on, enforcing
     /// needs one of them, because transit traffic may be meant, or not.

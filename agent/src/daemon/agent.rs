@@ -71,6 +71,7 @@ impl Agent {
                 _ = second.tick() => {
                     self.health.beat();
                     self.shared.gates.tick(epoch());
+                    self.verify().await;
                 }
                 () = changes.next() => self.follow_changes().await,
                 order = signals.next() => match order {
@@ -87,6 +88,30 @@ impl Agent {
             }
         }
         self.stop().await;
+    }
+
+    /// Notices a filter that somebody else removed. It is not put back: whoever
+    /// removes pins by hand means it.
+    async fn verify(&self) {
+        let answers = match self.shared.gates.verify().await {
+            Ok(answers) => answers,
+            Err(error) => {
+                tracing::warn!(%error, "cannot see whether the filter is still attached");
+                return;
+            }
+        };
+        let config = self.shared.config();
+        for (name, attached) in answers {
+            let place = config.interfaces.iter().position(|configured| *configured == name);
+            let Some(part) = place.and_then(|place| self.parts.get(place)) else { continue };
+            if part.is_ready() && !attached {
+                tracing::error!(
+                    interface = name,
+                    "the filter was removed by somebody else; restart the agent to put it back"
+                );
+            }
+            part.set(attached);
+        }
     }
 
     /// Interfaces or addresses have changed.

@@ -54,7 +54,7 @@ pub enum Error {
     },
     /// Another process holds the interface.
     #[error(
-        "another exogate process holds {path}; stop it first (systemctl stop exogate), or see what it does with `exogate status`",
+        "another exogate process holds {path}; stop it first, or see what it does with `exogate status`",
         path = path.display()
     )]
     Locked {
@@ -73,7 +73,7 @@ pub enum Error {
     },
     /// The kernel refused to let this process use BPF.
     #[error(
-        "the kernel refused {action} ({source}): exogate needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, as its systemd unit gives it; run it as root or through that unit"
+        "the kernel refused {action} ({source}): exogate needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; run it as root, or give it these"
     )]
     Permission {
         /// What was tried.

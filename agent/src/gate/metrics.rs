@@ -124,7 +124,7 @@ impl Collector for Kernel {
         self.gates.map(|gate| {
             let interface = gate.interface().name.as_str();
             for mode in Mode::ALL {
-                let attached = i64::from(gate.mode() == mode);
+                let attached = i64::from(gate.attached() && gate.mode() == mode);
                 self.attached.with_label_values(&[interface, mode.name()]).set(attached);
             }
             self.abi.with_label_values(&[interface]).set(ABI_VERSION.into());

@@ -56,6 +56,7 @@ pub struct Gate {
     program: Program,
     pins: Pins,
     adopted: bool,
+    attached: bool,
 }
 
 /// How to open a [`Gate`].
@@ -102,7 +103,7 @@ impl Gate {
             }
         };
         pins.settle(&generation)?;
-        Ok(Self { interface, mode, program, pins, adopted })
+        Ok(Self { interface, mode, program, pins, adopted, attached: true })
     }
 
     /// The interface as it was when the gate was opened.
@@ -147,16 +148,10 @@ impl Gate {
         self.program.publish(table)
     }
 
-    /// Whether the link is still attached to a living interface.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel cannot be asked.
-    pub async fn attached(&self) -> Result<bool, Error> {
-        let Some(now) = interface::find_index(self.interface.index).await? else {
-            return Ok(false);
-        };
-        Ok(now.xdp.is_some_and(|xdp| Some(xdp.program) == self.program.id()))
+    /// Whether the filter was attached when [`Gates::verify`] last looked.
+    #[must_use]
+    pub fn attached(&self) -> bool {
+        self.attached
     }
 
     /// Removes the filter from the interface, with all its pins.

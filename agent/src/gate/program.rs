@@ -261,8 +261,10 @@ impl Program {
     /// Replaces the program of an attached link in one step.
     pub(crate) fn replace(&mut self, link: FdLink) -> Result<(), Error> {
         let link = link.try_into().map_err(|error| Error::bpf("using the pinned link", error))?;
-        self.xdp()?
-            .attach_to_link(link)
+        let xdp = self.xdp()?;
+        // The pin alone is to hold the link, so that removing it detaches.
+        xdp.attach_to_link(link)
+            .and_then(|id| xdp.take_link(id))
             .map(drop)
             .map_err(|error| Error::bpf("replacing the attached program", error))
     }

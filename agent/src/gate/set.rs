@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use exogate_ebpf::compile::CompiledTable;
 
-use crate::gate::{Error, Gate};
+use crate::gate::{Error, Gate, interface};
 
 /// The gates of this agent. Cloning shares them.
 #[derive(Clone, Default)]
@@ -48,6 +48,26 @@ impl Gates {
         if let Err(error) = gate.detach() {
             tracing::warn!(index, %error, "cannot remove the pins of an interface that is gone");
         }
+    }
+
+    /// Asks the kernel whether each filter is still attached, and remembers it.
+    /// Returns the names of the interfaces and the answers.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel cannot be asked; what was known is kept then.
+    pub async fn verify(&self) -> Result<Vec<(String, bool)>, Error> {
+        let mut answers = Vec::new();
+        for (index, program) in self.map(|gate| (gate.interface().index, gate.program().id())) {
+            let xdp = interface::find_index(index).await?.and_then(|interface| interface.xdp);
+            let attached = xdp.is_some_and(|xdp| Some(xdp.program) == program);
+            let mut gates = self.lock();
+            if let Some(gate) = gates.iter_mut().find(|gate| gate.interface().index == index) {
+                gate.attached = attached;
+                answers.push((gate.interface().name.clone(), attached));
+            }
+        }
+        Ok(answers)
     }
 
     /// Takes the gates out, to end them.
