@@ -192,6 +192,17 @@ impl Pins {
         Ok(())
     }
 
+    /// Tidies up after a filter that could not be put on the interface. Where a link
+    /// is pinned, what is in force needs its pins; the next start tidies up then.
+    pub(crate) fn abandon(self) {
+        if self.directory.join(LINK).exists() {
+            return;
+        }
+        if let Err(error) = self.remove() {
+            tracing::warn!(%error, "cannot remove the pins of a filter that was not attached");
+        }
+    }
+
     /// Removes everything: first the link, so that a crash leaves no filter whose
     /// maps are gone.
     pub(crate) fn remove(self) -> Result<(), Error> {
