@@ -4,6 +4,7 @@
 use anyhow::{Context, Result, bail};
 use std::{
     env,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
@@ -21,6 +22,14 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
         bail!("failed ({status}): {}", line(command));
     }
     Ok(())
+}
+
+/// Shows a command and becomes it: signals and the exit status are its own then. Returns only
+/// if it cannot be started.
+pub(crate) fn become_command(command: &mut Command) -> Result<()> {
+    eprintln!("$ {}", line(command));
+    let error = command.exec();
+    Err(error).with_context(|| format!("cannot start: {}", line(command)))
 }
 
 /// Runs a command without showing it and returns what it printed.

@@ -9,6 +9,7 @@ mod command;
 mod debian;
 mod doctor;
 mod packages;
+mod run;
 mod setup;
 mod test;
 #[allow(dead_code, reason = "agent/build.rs, which shares these files, uses more of them")]
@@ -16,7 +17,7 @@ mod toolchain;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use std::{env, path::PathBuf, process::ExitCode};
+use std::{env, ffi::OsString, path::PathBuf, process::ExitCode};
 
 /// Actions of exogate's developers.
 #[derive(Debug, Parser)]
@@ -43,6 +44,18 @@ enum Action {
         /// An example of package exogate-ebpf instead
         #[arg(long, value_name = "NAME")]
         example: Option<String>,
+    },
+    /// Set up, build, and show exogate at work on a small internet; needs root
+    ///
+    /// With arguments behind `--`, the agent runs on this machine instead:
+    /// `cargo xtask run -- --interface eth0` is `exogate run --interface eth0`.
+    Run {
+        /// End when all has been shown: status 0 if it was as expected, else 1
+        #[arg(long)]
+        once: bool,
+        /// Arguments of `exogate run`
+        #[arg(last = true, value_name = "ARGUMENTS")]
+        agent: Vec<OsString>,
     },
     /// Measure speed beside peers, in one run; needs root
     Bench {
@@ -76,6 +89,7 @@ fn perform(action: Action) -> Result<ExitCode> {
         Action::Doctor => doctor::run()?,
         Action::Build { release } => build(release)?,
         Action::Object { example } => println!("{}", object(example.as_deref())?.display()),
+        Action::Run { once, agent } => run::run(once, agent)?,
         Action::Bench { benchmark } => bench::run(benchmark)?,
         Action::Test { soak, quick } => return test::run_all(test::Scope { quick, soak }),
     }

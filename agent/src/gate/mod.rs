@@ -85,7 +85,24 @@ impl Gate {
     ) -> Result<Self, Error> {
         let interface = interface::find(interface).await?;
         let pins = Pins::lock(&options.pin_directory, interface.index)?;
-        let found = pins.examine(&interface)?;
+        match Self::attach(&interface, &pins, options, table) {
+            Ok((mode, program, adopted)) => {
+                Ok(Self { interface, mode, program, pins, adopted, attached: true })
+            }
+            Err(error) => {
+                pins.abandon();
+                Err(error)
+            }
+        }
+    }
+
+    fn attach(
+        interface: &Interface,
+        pins: &Pins,
+        options: &Options,
+        table: &CompiledTable,
+    ) -> Result<(Mode, Program, bool), Error> {
+        let found = pins.examine(interface)?;
         let capacity = tables::lines_for(options.capacity, Some(table))?;
         let generation = pins.generation(found.as_ref(), capacity)?;
         let mut program = Program::load_pinned(interface.link_layer, capacity, &generation)?;
@@ -97,13 +114,13 @@ impl Gate {
                 (found.mode, true)
             }
             None => {
-                let (link, mode) = program.attach(&interface, options.attach)?;
+                let (link, mode) = program.attach(interface, options.attach)?;
                 pins.keep_link(link)?;
                 (mode, false)
             }
         };
         pins.settle(&generation)?;
-        Ok(Self { interface, mode, program, pins, adopted, attached: true })
+        Ok((mode, program, adopted))
     }
 
     /// The interface as it was when the gate was opened.

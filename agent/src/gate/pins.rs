@@ -96,13 +96,13 @@ impl Pins {
     /// Locks the pins of an interface, making their directory if need be.
     pub(crate) fn lock(pin_directory: &Path, index: u32) -> Result<Self, Error> {
         let directory = pin_directory.join(format!("if{index}"));
-        fs::create_dir_all(&directory).map_err(|source| pin("creating", &directory, source))?;
-        if !is_bpf_file_system(&directory)? {
-            // Leave nothing behind on somebody else's file system.
-            let _ = fs::remove_dir(&directory);
-            let _ = fs::remove_dir(pin_directory);
+        // Before anything is made: other file systems refuse directories with errors that
+        // explain nothing, or keep them.
+        let parent = directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
+        if !is_bpf_file_system(parent)? {
             return Err(Error::NotBpfFileSystem { path: pin_directory.to_owned() });
         }
+        fs::create_dir_all(&directory).map_err(|source| pin("creating", &directory, source))?;
         let lock = File::open(&directory).map_err(|source| pin("opening", &directory, source))?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { directory, _lock: lock }),
@@ -190,6 +190,17 @@ impl Pins {
             }
         }
         Ok(())
+    }
+
+    /// Tidies up after a filter that could not be put on the interface. Where a link
+    /// is pinned, what is in force needs its pins; the next start tidies up then.
+    pub(crate) fn abandon(self) {
+        if self.directory.join(LINK).exists() {
+            return;
+        }
+        if let Err(error) = self.remove() {
+            tracing::warn!(%error, "cannot remove the pins of a filter that was not attached");
+        }
     }
 
     /// Removes everything: first the link, so that a crash leaves no filter whose

@@ -1,0 +1,62 @@
+//! The page of all metrics has those that the agent has, and no others.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use exogate_tests::service::{Fault, On};
+
+use super::Scene;
+
+#[test]
+fn every_metric_is_on_the_page_and_every_metric_on_the_page_exists() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/prometheus/METRICS.md");
+    let text = fs::read_to_string(&page)
+        .unwrap_or_else(|error| panic!("{} cannot be read: {error}", page.display()));
+    let documented = documented(&text);
+    assert!(!documented.is_empty(), "{} has no row for a metric", page.display());
+
+    let exposed = exposed();
+    let missing: Vec<_> = exposed.difference(&documented).collect();
+    assert!(missing.is_empty(), "not in {}: {missing:?}", page.display());
+    let unknown: Vec<_> = documented.difference(&exposed).collect();
+    assert!(unknown.is_empty(), "in {}, but not exposed: {unknown:?}", page.display());
+}
+
+#[test]
+fn every_metric_explains_itself() {
+    let scene = Scene::started();
+    let text = scene.agent.get("/metrics").unwrap().text();
+    for name in families(&text) {
+        let help = text.lines().find_map(|line| line.strip_prefix(&format!("# HELP {name} ")));
+        assert!(
+            help.is_some_and(|help| help.len() > 10 && help.ends_with('.')),
+            "{name}: {help:?}"
+        );
+    }
+}
+
+/// The names in the first column of the page's tables.
+fn documented(page: &str) -> BTreeSet<String> {
+    let cells = page.lines().filter_map(|line| line.trim().strip_prefix('|')?.split('|').next());
+    let names = cells.filter_map(|cell| cell.trim().strip_prefix('`')?.strip_suffix('`'));
+    // Labels may be written behind the name.
+    let names = names.map(|name| name.split('{').next().unwrap_or(name).to_owned());
+    names.filter(|name| name.starts_with("exogate_")).collect()
+}
+
+/// What an agent exposes to which everything has happened that a metric counts.
+fn exposed() -> BTreeSet<String> {
+    let mut scene = Scene::started();
+    scene.publish("2020080600");
+    for fault in [Fault::EmptyArray, Fault::ServerError] {
+        scene.service.fail(On::Endpoints, fault);
+        scene.poll();
+    }
+    families(&scene.agent.get("/metrics").unwrap().text())
+}
+
+/// The families of a scrape that are exogate's own.
+fn families(scrape: &str) -> BTreeSet<String> {
+    let types = scrape.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let names = types.filter_map(|line| line.split_whitespace().next());
+    names.filter(|name| name.starts_with("exogate_")).map(str::to_owned).collect()
+}
