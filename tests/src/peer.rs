@@ -10,10 +10,11 @@ use std::{
     io::ErrorKind,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex},
-    time::Duration,
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use http_body_util::Full;
 use hyper::{Request, Response, body::Bytes, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
@@ -35,6 +36,8 @@ use crate::{
 pub const HTTPS: u16 = 443;
 /// How long a single attempt to connect may last: a SYN and its first repetition.
 pub const PATIENCE: Duration = Duration::from_millis(1500);
+/// The time between attempts of which one is waited for.
+const POLL: Duration = Duration::from_millis(50);
 /// The longest that a request may take once it is connected.
 const EXCHANGE: Duration = Duration::from_secs(10);
 /// The name in the edge host's certificate.
@@ -124,6 +127,32 @@ impl Lab {
                 Reached::TimedOut => Reached::TimedOut,
             })
         })
+    }
+
+    /// Waits until packets from one of a sender's addresses pass to a port of the edge
+    /// host, or until they are dropped.
+    ///
+    /// # Errors
+    ///
+    /// If they are still not, or still are, when `patience` ends.
+    pub fn wait_for_verdict(
+        &self,
+        peer: Peer,
+        source: IpAddr,
+        port: u16,
+        passes: bool,
+        patience: Duration,
+    ) -> Result<()> {
+        let begin = Instant::now();
+        while self.connect_from(peer, source, port)?.passed() != passes {
+            let wanted = if passes { "does not pass" } else { "still passes" };
+            ensure!(
+                begin.elapsed() < patience,
+                "{source} {wanted} to port {port} after {patience:?}"
+            );
+            sleep(POLL);
+        }
+        Ok(())
     }
 
     /// Gets `path` from the edge host's HTTPS port, as a sender, with the

@@ -289,11 +289,53 @@ impl Agent {
     ///
     /// # Errors
     ///
-    /// If the command fails, or prints anything else.
+    /// See [`Agent::json`].
     pub fn status_json(&self) -> Result<serde_json::Value> {
-        let Output { code, stdout, stderr } = self.cli(&["status", "--json"])?;
-        ensure!(code == 0, "status ended with {code}: {stderr}\n{}", self.log());
-        serde_json::from_str(&stdout).with_context(|| format!("not JSON: {stdout}"))
+        self.json(&["status"])
+    }
+
+    /// What `exogate ARGUMENTS` prints; it has to succeed.
+    ///
+    /// # Errors
+    ///
+    /// If the command fails; with the log.
+    pub fn print(&self, arguments: &[&str]) -> Result<String> {
+        let Output { code, stdout, stderr } = self.cli(arguments)?;
+        ensure!(code == 0, "{arguments:?} ended with {code}: {stderr}\n{}", self.log());
+        Ok(stdout)
+    }
+
+    /// What `exogate ARGUMENTS --json` prints; it has to succeed.
+    ///
+    /// # Errors
+    ///
+    /// If the command fails, or prints anything else.
+    pub fn json(&self, arguments: &[&str]) -> Result<serde_json::Value> {
+        let printed = self.print(&[arguments, &["--json"]].concat())?;
+        serde_json::from_str(&printed).with_context(|| format!("not JSON: {printed}"))
+    }
+
+    /// Waits until the feed of an instance, or of a source, has this version in force.
+    ///
+    /// # Errors
+    ///
+    /// If it does not in time; with the log.
+    pub fn wait_for_version(&self, feed: &str, version: &str, patience: Duration) -> Result<()> {
+        let begin = Instant::now();
+        loop {
+            let status = self.status_json()?;
+            let mut feeds = status["feeds"].as_array().into_iter().flatten();
+            let found = feeds.find(|found| found["instance"] == feed).map(|feed| &feed["version"]);
+            if found.is_some_and(|found| found == version) {
+                return Ok(());
+            }
+            ensure!(
+                begin.elapsed() < patience,
+                "{feed} has version {found:?}, not {version}, after {patience:?}\n{}",
+                self.log()
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// The metrics.

@@ -2,7 +2,7 @@
 #
 # Waits until standard input closes, which the kernel sees to when the owner
 # returns, panics, or is killed. Then ends what still runs in the lab's
-# namespaces, and removes them, the mount and the directory.
+# namespaces, and removes them, the mounts and the directory.
 #
 # $1 the lab's name   $2 its directory   $3 the owner, which is left alone
 
@@ -19,11 +19,14 @@ for path in /run/netns/"$1"-*; do
 	ip netns delete "$namespace" || status=1
 done
 
-# What was killed may hold the mount for a moment.
+# What was killed may hold a mount for a moment.
+mounts() {
+	grep -o " $2/[^ ]*" /proc/self/mounts
+}
 tries=50
-while mountpoint -q "$2/bpf" && ! umount "$2/bpf" 2> /dev/null; do
+while [ -n "$(mounts "$@")" ] && ! umount $(mounts "$@") 2> /dev/null; do
 	tries=$((tries - 1))
-	[ "$tries" -gt 0 ] || { umount "$2/bpf" || status=1; break; }
+	[ "$tries" -gt 0 ] || { umount $(mounts "$@") || status=1; break; }
 	sleep 0.1
 done
 rm -rf --one-file-system "$2" || status=1

@@ -23,6 +23,7 @@ use std::{
     fs,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
+    process::Command,
     sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
@@ -38,11 +39,12 @@ use self::janitor::Janitor;
 pub(crate) use self::namespace::Background;
 pub use self::{
     namespace::Namespace,
-    plan::{EDGE_INTERFACE, EXCHANGE_SINCE_2020, Family, PROXY, Peer, SERVICE, edge},
+    plan::{EDGE_INTERFACE, EXCHANGE_SINCE_2020, Family, PROXY, Peer, SERVICE, SERVICE_V6, edge},
 };
 use crate::{
     lock,
     peer::{Reached, reach},
+    process::check,
     tls::Authority,
 };
 
@@ -209,6 +211,37 @@ impl Lab {
         self.link(self.edge(), plan::edge_link)
     }
 
+    /// Takes all addresses and routes of a family from the edge host's interface, as on
+    /// a host that never had them.
+    ///
+    /// # Errors
+    ///
+    /// If the interface is not there.
+    pub fn forget_family(&self, family: Family) -> Result<()> {
+        let option = match family {
+            Family::V4 => "-4",
+            Family::V6 => "-6",
+        };
+        let mut command = Command::new("ip");
+        command.args(["-netns", self.edge().name(), option]);
+        check(command.args(["address", "flush", "dev", EDGE_INTERFACE]), "").map(drop)
+    }
+
+    /// Mounts a disk of this many bytes in the lab's directory, for what happens when
+    /// it is full.
+    ///
+    /// # Errors
+    ///
+    /// If there is one of that name already.
+    pub fn small_disk(&self, name: &str, bytes: usize) -> Result<PathBuf> {
+        let path = self.directory().join(name);
+        fs::create_dir(&path)?;
+        let options = format!("size={bytes},mode=0700");
+        mount(Some("tmpfs"), &path, Some("tmpfs"), MsFlags::empty(), Some(options.as_str()))
+            .context("a tmpfs cannot be mounted")?;
+        Ok(path)
+    }
+
     fn make_files(&self) -> Result<()> {
         let pins = self.pin_directory();
         fs::create_dir(&pins)?;
@@ -220,8 +253,11 @@ impl Lab {
 
     fn wire(&self) -> Result<()> {
         self.wan().sysctl(&[("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")])?;
-        self.wan()
-            .ip(&format!("address add {SERVICE}/32 dev lo\naddress add {PROXY}/32 dev lo\n"))?;
+        self.wan().ip(&format!(
+            "address add {SERVICE}/32 dev lo
+             address add {SERVICE_V6}/128 dev lo nodad
+             address add {PROXY}/32 dev lo\n"
+        ))?;
         self.add_edge_interface()?;
         for (peer, host) in &self.inner.peers {
             self.link(host, |namespace| plan::peer_link(*peer, namespace))?;

@@ -94,6 +94,9 @@ pub const fn edge(family: Family) -> IpAddr {
 /// The address of the stand-in of Microsoft's endpoint service.
 pub const SERVICE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10));
 
+/// Its address for hosts that have no IPv4.
+pub const SERVICE_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0x5, 0, 0, 0, 0, 0x10));
+
 /// The address of the HTTP proxy.
 pub const PROXY: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 20));
 

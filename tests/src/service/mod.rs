@@ -7,9 +7,9 @@
 //! ([`EndpointService::publish`]), and so does what is wrong with it
 //! ([`EndpointService::fail`], [`EndpointService::present`]).
 //!
-//! The service listens on [`SERVICE`], port 443. Its certificate has that address
-//! and the name of the real service, so that an agent reaches it directly by address
-//! or, by way of [`crate::proxy::Proxy`], under the real name.
+//! The service listens on [`SERVICE`] and [`SERVICE_V6`], port 443. Its certificate
+//! has these addresses and the name of the real service, so that an agent reaches it
+//! directly by address or, by way of [`crate::proxy::Proxy`], under the real name.
 
 mod answer;
 mod fault;
@@ -43,7 +43,7 @@ pub use self::{
     publication::{Instance, Publication},
 };
 use crate::{
-    lab::{Background, Lab, SERVICE},
+    lab::{Background, Family, Lab, SERVICE, SERVICE_V6},
     lock, tls,
     tls::Validity,
 };
@@ -78,7 +78,7 @@ impl Asked {
 #[derive(Debug)]
 pub struct EndpointService {
     state: Arc<State>,
-    _thread: Background,
+    _threads: Vec<Background>,
     _lab: Lab,
 }
 
@@ -119,8 +119,8 @@ impl EndpointService {
     ///
     /// If a capture is not there, or another service runs in this lab.
     pub fn start(lab: &Lab) -> Result<Self> {
-        let address = SERVICE.to_string();
-        let issue = |name: &str, validity| lab.authority().issue(&[name, &address], validity);
+        let (v4, v6) = (SERVICE.to_string(), SERVICE_V6.to_string());
+        let issue = |name: &str, validity| lab.authority().issue(&[name, &v4, &v6], validity);
         let wrong = lab.authority().issue(&["endpoints.example.com"], Validity::Now)?;
         let certificates = [
             (Certificate::Valid, issue(SERVICE_NAME, Validity::Now)?),
@@ -142,16 +142,29 @@ impl EndpointService {
         for instance in Instance::ALL {
             lock(&state.content).publish(Publication::latest(instance)?);
         }
-        let listener = lab.wan().listen(SocketAddr::new(SERVICE, 443))?;
-        let shared = Arc::clone(&state);
-        let thread = lab.wan().serve(move || serve(listener, shared))?;
-        Ok(Self { state, _thread: thread, _lab: lab.clone() })
+        let threads = [SERVICE, SERVICE_V6].into_iter().map(|address| {
+            let listener = lab.wan().listen(SocketAddr::new(address, 443))?;
+            let shared = Arc::clone(&state);
+            lab.wan().serve(move || serve(listener, shared))
+        });
+        let threads = threads.collect::<Result<_>>()?;
+        Ok(Self { state, _threads: threads, _lab: lab.clone() })
     }
 
     /// The URL by which the agent reaches it, for `feed.base_url`.
     #[must_use]
     pub fn base_url() -> String {
         format!("https://{SERVICE}")
+    }
+
+    /// The URL by which an agent with only one family reaches it.
+    #[must_use]
+    pub fn base_url_over(family: Family) -> String {
+        let address = match family {
+            Family::V4 => SERVICE,
+            Family::V6 => SERVICE_V6,
+        };
+        format!("https://{}", SocketAddr::new(address, 443))
     }
 
     /// Publishes a version; from now on it is the latest.

@@ -1,0 +1,130 @@
+//! What survives a bad day: a full disk, and a kill at any moment of an update.
+//! Needs root and the agent's binary.
+
+#![allow(clippy::unwrap_used, reason = "a test stops at the first thing that goes wrong")]
+
+use std::{
+    env, fs,
+    thread::sleep,
+    time::{Duration, SystemTime},
+};
+
+use exogate_tests::{
+    agent::Agent,
+    lab::{Family, Lab, Peer},
+    peer::{HTTPS, Reached},
+    prober::{Plan, Prober},
+    service::{EndpointService, Instance, Publication},
+};
+use serde_json::{Value, json};
+
+const SOON: Duration = Duration::from_secs(10);
+/// The captured version that the stand-in starts with.
+const FIRST: &str = "2026052900";
+/// Asks for many kills instead of a few.
+const SOAK: &str = "EXOGATE_SOAK";
+/// Within this time of its start an agent has polled, published and saved.
+const UPDATE: Duration = Duration::from_millis(1200);
+
+/// The latest capture as version `2026060100 + number`, with a prefix of its own for
+/// Exchange.
+fn version(number: usize) -> (String, Publication) {
+    let version = format!("202606{:02}{:02}", 1 + number / 100, number % 100);
+    let latest = Publication::latest(Instance::Worldwide).unwrap();
+    let edited = latest.edited(&version, |sets| {
+        let set = sets.iter_mut().find(|set| set["id"] == 1).unwrap();
+        let ips = set.get_mut("ips").and_then(Value::as_array_mut).unwrap();
+        ips.push(json!(format!("45.60.{}.0/24", number % 256)));
+    });
+    (version, edited.unwrap())
+}
+
+fn save_failures(agent: &Agent) -> f64 {
+    let metrics = agent.metrics().unwrap();
+    metrics.sum("exogate_allowlist_save_failures_total", &[]).unwrap()
+}
+
+#[test]
+fn a_full_disk_stops_no_update_and_is_made_good_later() {
+    let lab = Lab::new().unwrap();
+    let service = EndpointService::start(&lab).unwrap();
+    let disk = lab.small_disk("disk", 1 << 20).unwrap();
+    let mut agent = Agent::new(&lab).unwrap();
+    agent.set("state_directory", disk.to_str().unwrap()).unwrap();
+    agent.start().unwrap();
+    agent.wait_for_version("Worldwide", FIRST, SOON).unwrap();
+    let before = fs::read(disk.join("state.json")).unwrap();
+    assert!(fs::write(disk.join("filler"), vec![0; 2 << 20]).is_err(), "the disk is not full");
+
+    let (next, publication) = version(1);
+    service.publish(publication);
+    agent.print(&["feed", "refresh"]).unwrap();
+    agent.wait_for_version("Worldwide", &next, SOON).unwrap();
+    let added = "45.60.1.9".parse().unwrap();
+    lab.add_source(Peer::Stranger, added).unwrap();
+    assert_eq!(lab.connect_from(Peer::Stranger, added, HTTPS).unwrap(), Reached::Refused);
+    assert!(save_failures(&agent) > 0.0, "{}", agent.log());
+    assert_eq!(fs::read(disk.join("state.json")).unwrap(), before, "the old state is damaged");
+
+    // Every poll tries again, also where nothing is new.
+    fs::remove_file(disk.join("filler")).unwrap();
+    let failures = save_failures(&agent);
+    agent.print(&["feed", "refresh"]).unwrap();
+    assert!((save_failures(&agent) - failures).abs() < 0.5, "{}", agent.log());
+    drop(service);
+    agent.kill9().unwrap();
+    agent.start().unwrap();
+    let status = agent.status_json().unwrap();
+    assert_eq!(status["feeds"][0]["version"], next, "{status:#}");
+    assert_eq!(status["feeds"][0]["provenance"], "last_known_good", "{status:#}");
+}
+
+#[test]
+fn a_kill_at_any_moment_leaves_the_old_state_or_the_new_one() {
+    let kills = if env::var_os(SOAK).is_some() { 100 } else { 10 };
+    let lab = Lab::new().unwrap();
+    let service = EndpointService::start(&lab).unwrap();
+    let mut agent = Agent::new(&lab).unwrap();
+    agent.start().unwrap();
+    agent.wait_for_version("Worldwide", FIRST, SOON).unwrap();
+    agent.kill9().unwrap();
+    let prober = Prober::start(&lab, Plan::default()).unwrap();
+    let (mut stored, mut updates) = (FIRST.to_owned(), 0);
+    for number in 1..=kills {
+        let (next, publication) = version(number);
+        service.publish(publication);
+        // The moments are spread over the whole update, and differ in each run.
+        let part = (number * 7919 % kills) as f64 / kills as f64;
+        let moment = UPDATE.mul_f64(part) + Duration::from_micros(jitter());
+        agent.spawn().unwrap();
+        sleep(moment);
+        agent.kill9().unwrap();
+
+        let check = agent.json(&["check", "40.96.1.2"]).unwrap();
+        assert_eq!(check["answered_by"], "offline");
+        assert_eq!(check["verdicts"][0]["action"], "pass", "{check:#}");
+        let found = check["feeds"][0]["version"].as_str().unwrap().to_owned();
+        assert!(found == stored || found == next, "{found}, killed after {moment:?}");
+        assert!(!agent.state_directory().join("state.json.damaged").exists(), "{moment:?}");
+        if found == next {
+            updates += 1;
+        }
+        println!("killed after {moment:?}: {found} is stored, {next} was published");
+        stored = found;
+    }
+    // Otherwise the moments say nothing.
+    assert!((1..=kills).contains(&updates), "{updates} of {kills} updates were saved");
+    agent.start().unwrap();
+    let (last, _) = version(kills);
+    agent.wait_for_version("Worldwide", &last, SOON).unwrap();
+    let report = prober.stop().unwrap();
+    println!("{report}");
+    report.expect_only(&[Peer::Exchange, Peer::Graph]).unwrap();
+    assert!(report.datagrams(Peer::Stranger, Family::V4).sent > 100, "{report}");
+}
+
+/// Up to 100 ms that nobody can foresee.
+fn jitter() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    u64::from(now.subsec_micros() % 100_000)
+}
