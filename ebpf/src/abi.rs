@@ -127,8 +127,7 @@ pub const GUARDS: usize = 256;
 /// Ports of a protocol.
 pub const PORTS: usize = 65_536;
 /// Leading bits of an address that index a directory: enough that few nodes remain
-/// per block, few enough that what is used of it stays in the cache. Measured, see
-/// BENCHMARKS.md.
+/// per block, few enough that what is used of it stays in the cache.
 pub const DIRECTORY_BITS: u32 = 16;
 /// Entries of a directory.
 pub const DIRECTORY: usize = 1 << DIRECTORY_BITS;

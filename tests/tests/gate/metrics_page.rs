@@ -2,9 +2,13 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use exogate_tests::service::{Fault, On};
+use exogate_tests::{
+    agent::Metrics,
+    service::{Fault, On},
+};
+use toml::Table;
 
-use super::Scene;
+use super::{PATIENCE, Scene, count};
 
 #[test]
 fn every_metric_is_on_the_page_and_every_metric_on_the_page_exists() {
@@ -43,14 +47,29 @@ fn documented(page: &str) -> BTreeSet<String> {
     names.filter(|name| name.starts_with("exogate_")).collect()
 }
 
-/// What an agent exposes to which everything has happened that a metric counts.
+/// What an agent exposes to which everything has happened that a metric counts:
+/// both kinds of feed had a success, a refusal and a failure.
 fn exposed() -> BTreeSet<String> {
-    let mut scene = Scene::started();
+    let mut scene = Scene::new();
+    let file = scene.lab.directory().join("probes.txt");
+    fs::write(&file, "198.51.100.200\n").unwrap();
+    let more = format!(
+        "[[guard]]\nport = 443\nsources = [\"exchange-online\", \"graph-notifications\", \"probes\"]\n\
+         [source.probes]\nkind = \"file\"\npath = {file:?}\nallow_private = true"
+    );
+    scene.agent.settings().extend(more.parse::<Table>().unwrap());
+    scene.agent.start().unwrap();
+    scene.wait_for_version("2026052900");
     scene.publish("2020080600");
     for fault in [Fault::EmptyArray, Fault::ServerError] {
         scene.service.fail(On::Endpoints, fault);
         scene.poll();
     }
+    let seen = |name: &'static str| move |metrics: &Metrics| count(metrics, name, &[]) > 0.0;
+    fs::write(&file, "# by mistake\n").unwrap();
+    scene.agent.wait_until("a refusal", PATIENCE, seen("exogate_source_refusals_total")).unwrap();
+    fs::remove_file(&file).unwrap();
+    scene.agent.wait_until("a failure", PATIENCE, seen("exogate_source_failures_total")).unwrap();
     families(&scene.agent.get("/metrics").unwrap().text())
 }
 
