@@ -2,6 +2,7 @@
 //! and the answers of `exogate check`. Needs root, nft, ipset and the agent's binary.
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first thing that goes wrong")]
+#![allow(clippy::indexing_slicing, reason = "what JSON does not have is null, and told")]
 
 use std::{collections::BTreeSet, fs, time::Duration};
 

@@ -2,6 +2,7 @@
 //! accepting what was refused. Needs root and the agent's binary.
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first thing that goes wrong")]
+#![allow(clippy::indexing_slicing, reason = "what JSON does not have is null, and told")]
 
 use std::{
     fs,

@@ -2,11 +2,16 @@
 //! Needs root and the agent's binary.
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first thing that goes wrong")]
+#![allow(clippy::indexing_slicing, reason = "what JSON does not have is null, and told")]
+#![allow(clippy::arithmetic_side_effects, reason = "small numbers that are written here")]
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsString,
+    fs::{self, DirEntry},
+    path::Path,
     thread::sleep,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use exogate_tests::{
@@ -93,11 +98,18 @@ fn a_kill_at_any_moment_leaves_the_old_state_or_the_new_one() {
     for number in 1..=kills {
         let (next, publication) = version(number);
         service.publish(publication);
-        // The moments are spread over the whole update, and differ in each run.
-        let part = (number * 7919 % kills) as f64 / kills as f64;
-        let moment = UPDATE.mul_f64(part) + Duration::from_micros(jitter());
+        let before = files(&agent.state_directory());
+        let begin = Instant::now();
         agent.spawn().unwrap();
-        sleep(moment);
+        if number % 2 == 0 {
+            // Right when the state begins to change.
+            while files(&agent.state_directory()) == before && begin.elapsed() < SOON {}
+        } else {
+            // The moments are spread over the whole update, and differ in each run.
+            sleep(UPDATE * u32::try_from(number).unwrap() / u32::try_from(kills).unwrap());
+            sleep(Duration::from_micros(jitter()));
+        }
+        let moment = begin.elapsed();
         agent.kill9().unwrap();
 
         let check = agent.json(&["check", "40.96.1.2"]).unwrap();
@@ -121,6 +133,13 @@ fn a_kill_at_any_moment_leaves_the_old_state_or_the_new_one() {
     println!("{report}");
     report.expect_only(&[Peer::Exchange, Peer::Graph]).unwrap();
     assert!(report.datagrams(Peer::Stranger, Family::V4).sent > 100, "{report}");
+}
+
+/// The files of a directory with their lengths.
+fn files(directory: &Path) -> Vec<(OsString, Option<u64>)> {
+    let entries = fs::read_dir(directory).unwrap().map(Result::unwrap);
+    let length = |entry: &DirEntry| entry.metadata().ok().map(|data| data.len());
+    entries.map(|entry| (entry.file_name(), length(&entry))).collect()
 }
 
 /// Up to 100 ms that nobody can foresee.

@@ -324,8 +324,11 @@ impl Agent {
         let begin = Instant::now();
         loop {
             let status = self.status_json()?;
-            let mut feeds = status["feeds"].as_array().into_iter().flatten();
-            let found = feeds.find(|found| found["instance"] == feed).map(|feed| &feed["version"]);
+            let feeds = status.get("feeds").and_then(serde_json::Value::as_array);
+            let is_it =
+                |found: &&serde_json::Value| found.get("instance").is_some_and(|of| of == feed);
+            let found =
+                feeds.into_iter().flatten().find(is_it).and_then(|feed| feed.get("version"));
             if found.is_some_and(|found| found == version) {
                 return Ok(());
             }
