@@ -157,6 +157,8 @@ fn an_admin_port_in_use_is_told_before_anything_is_attached() {
     spawn_in_vain(&mut agent, FAILURE, &says);
     assert_eq!(program(&lab), None);
     drop(taken);
+    // Another test's thread may just be starting a child, which holds the port until its exec.
+    std::thread::sleep(Duration::from_millis(500));
     agent.start().unwrap();
     assert!(program(&lab).is_some());
 }
