@@ -2,8 +2,8 @@
 //!
 //! Compilation is a pure function of the policy, so that the hash of a table
 //! identifies a policy and a table can be checked before it is published. It
-//! takes time in proportion to n log n for n prefixes, and a table of a million
-//! prefixes is about 30 MB.
+//! takes time in proportion to n log n for n prefixes. What the table takes in
+//! memory is for [`lines_for`] to say.
 
 mod intervals;
 mod level;
