@@ -12,6 +12,8 @@
 //!   vet, plan, publish, persist.
 //! - [`gate`] has the program in the kernel and fills its tables. Only it and the
 //!   `ebpf` package hold unsafe code.
+//! - [`relay`] receives what the gate lets through, makes it durable and passes it
+//!   on to the internal server.
 //! - [`admin`] answers people, Prometheus and the command line.
 //! - [`config`] turns a TOML file into checked types; [`telemetry`] logs and
 //!   counts.
@@ -20,8 +22,8 @@
 //!
 //! # The arrows
 //!
-//! `cli -> daemon -> (allowlist, gate, admin) -> source -> exogate-ebpf`. `gate`
-//! knows nothing of Microsoft and `source` nothing of BPF.
+//! `cli -> daemon -> (allowlist, gate, relay, admin) -> source -> exogate-ebpf`.
+//! `gate` knows nothing of Microsoft, `source` nothing of BPF, `relay` neither.
 //!
 //! # The rule
 //!
@@ -35,5 +37,6 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod gate;
+pub mod relay;
 pub mod source;
 pub mod telemetry;

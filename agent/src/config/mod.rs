@@ -8,6 +8,7 @@
 //! ignored is a filter that does something else than its operator thinks.
 
 mod error;
+mod relay;
 mod section;
 mod source;
 mod value;
@@ -25,12 +26,18 @@ use toml::Spanned;
 pub(crate) use self::source::{UNDECLARED, undeclared};
 pub use self::{
     error::Error,
+    relay::{
+        Balance, BasicCredentials, Breaker, Certificate, ClientCertificates, Delivery, Ews,
+        General, Graph, Handshake, HealthCheck, Jetstream, Limits, Listener, ListenerAddress,
+        PathRule, QuerySecret, Relay, Route, RouteKind, Spool, Store, TlsVersion, Tokens, Upstream,
+    },
     section::{Admin, Feed, Gate, Log, LogLevel, Mode, OnStop, Protocol},
     source::{Source, TEMPORARY},
     value::{Destinations, parse_duration},
 };
 use self::{
     error::Fault,
+    relay::{RawListener, RawRoute, RawSpool, RawUpstream},
     source::{RawSource, check_name},
     value::Port,
 };
@@ -64,6 +71,8 @@ pub struct Config {
     pub admin: Admin,
     /// What is logged.
     pub log: Log,
+    /// What receives, stores and passes on.
+    pub relay: Relay,
 }
 
 /// Guarded ports and the sources that they accept.
@@ -93,7 +102,8 @@ impl Default for Config {
         let file = File::default();
         // The defaults name ready-made sources only; a test holds them to it.
         let (guards, sources) = resolve(&file).unwrap_or_default();
-        Self::new(file, guards, sources)
+        let relay = file.relay(&guards).unwrap_or_default();
+        Self::new(file, guards, sources, relay)
     }
 }
 
@@ -119,10 +129,11 @@ impl Config {
             toml::from_str(text).map_err(|error| Fault::of(&error).within(path, text))?;
         file.check(text).map_err(|fault| fault.within(path, text))?;
         let (guards, sources) = resolve(&file).map_err(|fault| fault.within(path, text))?;
-        Ok(Self::new(file, guards, sources))
+        let relay = file.relay(&guards).map_err(|fault| fault.within(path, text))?;
+        Ok(Self::new(file, guards, sources, relay))
     }
 
-    fn new(file: File, guards: Vec<Guard>, sources: Vec<Source>) -> Self {
+    fn new(file: File, guards: Vec<Guard>, sources: Vec<Source>, relay: Relay) -> Self {
         Self {
             mode: file.mode,
             interfaces: file.interfaces,
@@ -133,6 +144,7 @@ impl Config {
             feed: file.feed,
             admin: file.admin,
             log: file.log,
+            relay,
         }
     }
 
@@ -184,6 +196,11 @@ struct File {
     feed: Feed,
     admin: Admin,
     log: Log,
+    listener: Vec<Spanned<RawListener>>,
+    route: BTreeMap<Spanned<String>, Spanned<RawRoute>>,
+    upstream: BTreeMap<Spanned<String>, Spanned<RawUpstream>>,
+    spool: Spanned<RawSpool>,
+    relay: General,
 }
 
 /// `[[guard]]`.
@@ -225,11 +242,30 @@ impl Default for File {
             feed: Feed::default(),
             admin: Admin::default(),
             log: Log::default(),
+            listener: Vec::new(),
+            route: BTreeMap::new(),
+            upstream: BTreeMap::new(),
+            spool: Spanned::new(0..0, RawSpool::default()),
+            relay: General::default(),
         }
     }
 }
 
 impl File {
+    fn relay(&self, guards: &[Guard]) -> Result<Relay, Fault> {
+        let tcp = guards.iter().filter(|guard| guard.protocols.contains(&Protocol::Tcp));
+        let guarded: Vec<_> = tcp.flat_map(|guard| guard.ports.iter().copied()).collect();
+        relay::resolve(&relay::Raw {
+            listeners: &self.listener,
+            routes: &self.route,
+            upstreams: &self.upstream,
+            spool: &self.spool,
+            general: &self.relay,
+            state_directory: &self.state_directory,
+            guarded: &guarded,
+        })
+    }
+
     fn check(&self, text: &str) -> Result<(), Fault> {
         let at = |section: &str, key: &str| key_in(text, section, key);
         if !self.state_directory.is_absolute() {

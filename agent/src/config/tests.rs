@@ -46,15 +46,31 @@ fn the_example_file_shows_every_option() {
     assert!(all.feed.ca_file.is_some() && all.feed.proxy.is_some());
     assert!(all.gate.destinations.is_some());
 
-    let sections = ["", "[gate]", "[[guard]]", "[source.x]", "[feed]", "[admin]", "[log]"];
+    let sections = [
+        "",
+        "[gate]",
+        "[[guard]]",
+        "[source.x]",
+        "[feed]",
+        "[[listener]]",
+        "[route.x]",
+        "[upstream.x]",
+        "[spool]",
+        "[spool.jetstream]",
+        "[relay]",
+        "[admin]",
+        "[log]",
+    ];
     for section in sections {
         let error = parse(&format!("{section}\nno_such_key = 1")).unwrap_err();
         let names: Vec<_> = error.split('`').skip(3).step_by(2).collect();
         assert!(!names.is_empty(), "{error}");
         for name in names {
             let shown = uncommented.lines().any(|line| {
+                let line = line.trim_start_matches('#');
                 line.starts_with(&format!("{name} = "))
                     || line.starts_with(&format!("[{name}"))
+                    || line.contains(&format!(".{name}]"))
                     || line.starts_with(&format!("[[{name}"))
             });
             assert!(shown, "the example lacks {section} {name}");

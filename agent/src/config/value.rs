@@ -47,6 +47,30 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     (seconds <= LONGEST).then(|| Duration::from_secs(seconds))
 }
 
+/// A number of bytes as text: `8KiB`, `1MiB`, `2GiB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Size(pub(super) usize);
+
+impl TryFrom<String> for Size {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let unit = match text.strip_prefix(digits) {
+            Some("KiB") => Some(1usize << 10),
+            Some("MiB") => Some(1 << 20),
+            Some("GiB") => Some(1 << 30),
+            _ => None,
+        };
+        let number = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok());
+        unit.zip(number.flatten())
+            .and_then(|(unit, number): (_, usize)| number.checked_mul(unit))
+            .map(Self)
+            .ok_or_else(|| format!("{text:?} is not a size such as \"8KiB\", \"1MiB\" or \"2GiB\""))
+    }
+}
+
 /// Names of network interfaces, each once.
 pub(super) fn interfaces<'de, D: Deserializer<'de>>(
     deserializer: D,
@@ -171,11 +195,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_have_a_unit() {
+    fn times_and_sizes_have_a_unit() {
         for (text, seconds) in
             [("20s", 20), ("5m", 300), ("1h", 3600), ("30d", 2_592_000), ("0s", 0)]
         {
             assert_eq!(parse_duration(text), Some(Duration::from_secs(seconds)), "{text}");
+        }
+        for (text, bytes) in [("8KiB", 8192), ("1MiB", 1 << 20), ("2GiB", 2 << 30)] {
+            assert_eq!(Size::try_from(text.to_owned()), Ok(Size(bytes)));
+        }
+        for text in ["", "1", "MiB", "-1MiB", "1.5MiB", "1MB", "99999999999999999999GiB"] {
+            assert!(Size::try_from(text.to_owned()).is_err(), "{text}");
         }
         for text in
             ["", "20", "s", "-1s", "1.5h", "1 h", "1w", "+1s", "400d", "99999999999999999999d"]

@@ -1,0 +1,118 @@
+//! The relay: `[[listener]]`, `[route.NAME]`, `[upstream.NAME]`, `[spool]` and
+//! `[relay]`.
+//!
+//! Without a listener there is no relay, and the agent is a filter alone. Names
+//! are resolved here: a [`Route`] knows its upstream by its place. Secrets are
+//! not part of the configuration; it names the files that hold them.
+
+mod listener;
+mod route;
+mod spool;
+mod upstream;
+
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use serde::Deserialize;
+use toml::Spanned;
+
+pub(super) use self::{
+    listener::RawListener, route::RawRoute, spool::RawSpool, upstream::RawUpstream,
+};
+pub use self::{
+    listener::{Certificate, ClientCertificates, Limits, Listener, ListenerAddress, TlsVersion},
+    route::{Delivery, Ews, Graph, Handshake, PathRule, QuerySecret, Route, RouteKind, Tokens},
+    spool::{Jetstream, Spool, Store},
+    upstream::{Balance, BasicCredentials, Breaker, HealthCheck, Upstream},
+};
+use super::{error::Fault, source::check_name, value};
+
+/// All that the relay is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Relay {
+    /// Where requests come in; none: no relay.
+    pub listeners: Vec<Listener>,
+    /// What is taken, and where it goes.
+    pub routes: Vec<Route>,
+    /// The servers behind it.
+    pub upstreams: Vec<Upstream>,
+    /// Where notifications wait.
+    pub spool: Spool,
+    /// What belongs to none of them.
+    pub general: General,
+}
+
+impl Relay {
+    /// Whether there is a relay at all.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        !self.listeners.is_empty()
+    }
+
+    /// Whether any route stores before it answers.
+    #[must_use]
+    pub fn needs_spool(&self) -> bool {
+        self.is_on() && self.routes.iter().any(Route::is_stored)
+    }
+}
+
+/// `[relay]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct General {
+    /// How long a stop waits for requests that are under way.
+    #[serde(deserialize_with = "value::duration")]
+    pub drain: Duration,
+}
+
+impl Default for General {
+    fn default() -> Self {
+        // Below systemd's default of 90 s, and above the 25 s that an upstream may
+        // take to answer.
+        Self { drain: Duration::from_secs(30) }
+    }
+}
+
+/// The relay's sections as they are written.
+pub(super) struct Raw<'a> {
+    pub(super) listeners: &'a [Spanned<RawListener>],
+    pub(super) routes: &'a BTreeMap<Spanned<String>, Spanned<RawRoute>>,
+    pub(super) upstreams: &'a BTreeMap<Spanned<String>, Spanned<RawUpstream>>,
+    pub(super) spool: &'a Spanned<RawSpool>,
+    pub(super) general: &'a General,
+    pub(super) state_directory: &'a Path,
+    /// Guarded TCP ports.
+    pub(super) guarded: &'a [u16],
+}
+
+/// Checks the sections and turns names into places.
+pub(super) fn resolve(raw: &Raw<'_>) -> Result<Relay, Fault> {
+    let mut upstreams = Vec::new();
+    for (name, upstream) in raw.upstreams {
+        let fault = |message| Fault::new(name.span(), message);
+        check_name(name.get_ref()).map_err(fault)?;
+        upstreams.push(upstream.get_ref().define(name.get_ref()).map_err(fault)?);
+    }
+    let mut routes: Vec<Route> = Vec::new();
+    for (name, route) in raw.routes {
+        let fault = |message| Fault::new(name.span(), message);
+        check_name(name.get_ref()).map_err(fault)?;
+        let route = route.get_ref().define(name.get_ref(), &upstreams).map_err(fault)?;
+        if let Some(other) = routes.iter().find(|other| other.is_same_place(&route)) {
+            let message = format!(
+                "routes {} and {} take the same host and path; one would never be asked",
+                other.name, route.name
+            );
+            return Err(fault(message));
+        }
+        routes.push(route);
+    }
+    let mut listeners = Vec::new();
+    for listener in raw.listeners {
+        let fault = |message| Fault::new(listener.span(), message);
+        listeners.push(listener.get_ref().define(raw.guarded).map_err(fault)?);
+    }
+    let spool = raw.spool.get_ref().define(raw.state_directory);
+    let spool = spool.map_err(|message| Fault::new(raw.spool.span(), message))?;
+    let general = raw.general.clone();
+    Ok(Relay { listeners, routes, upstreams, spool, general })
+}

@@ -1,0 +1,1 @@
+//! EWS push notifications: what a request has to be, and its answer.

@@ -1,0 +1,1 @@
+//! Microsoft Graph change notifications: what a request has to be, and its answer.

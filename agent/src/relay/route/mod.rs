@@ -1,0 +1,1 @@
+//! Host and path to a route; what is checked is what is forwarded.
