@@ -24,7 +24,10 @@
 pub mod agent;
 pub mod http;
 pub mod lab;
+pub mod load;
+pub mod notification;
 pub mod peer;
+pub mod pega;
 pub mod prober;
 pub mod process;
 pub mod proxy;

@@ -9,6 +9,7 @@
 //! is dropped is killed; the filter that it leaves goes with the lab's namespaces.
 
 mod metrics;
+pub mod relay;
 
 use std::{
     fs::{self, File, OpenOptions},
