@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use hyper::http::uri::PathAndQuery;
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -334,10 +335,14 @@ impl RawRoute {
 fn is_plain(path: &str) -> Result<(), String> {
     let plain = path.starts_with('/')
         && path.bytes().all(|byte| byte.is_ascii_graphic())
-        && !path.contains(['%', '?', '#', '\\'])
+        && !path.contains(['%', '?', '#', '\\', ';'])
         && !path.contains("//")
-        && !path.split('/').any(|segment| matches!(segment, "." | ".."));
-    let message =
-        || format!("{path:?} must begin with / and hold no escape, query, empty or dot segment");
+        && !path.split('/').any(|segment| matches!(segment, "." | ".."))
+        && PathAndQuery::try_from(path).is_ok();
+    let message = || {
+        format!(
+            "{path:?} must begin with / and hold no escape, query, parameter, empty or dot segment"
+        )
+    };
     plain.then_some(()).ok_or_else(message)
 }
