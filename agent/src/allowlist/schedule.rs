@@ -45,19 +45,10 @@ impl Schedule {
     }
 }
 
-/// A number from 0 up to 1.
-pub(super) fn random() -> f64 {
-    let mut bytes = [0; 4];
-    // Without randomness the middle will do: it only spreads requests.
-    if aws_lc_rs::rand::fill(&mut bytes).is_err() {
-        return 0.5;
-    }
-    f64::from(u32::from_le_bytes(bytes)) / 4_294_967_296.0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::random;
 
     const HOUR: Duration = Duration::from_secs(3600);
 

@@ -27,10 +27,11 @@ pub use self::command::{Command, Import, Outcome};
 use self::{failure::Failure, feed::Feed};
 use super::{
     AllowList, Collect, Feeds, History, Known, Metrics, Offer, Problem, Publish, Record,
-    StateDirectory, Status, schedule,
+    StateDirectory, Status,
 };
 use crate::{
     config::Config,
+    random::random,
     source::{
         feed::{self as source_feed, Collected, FeedId},
         microsoft365::RequestId,
@@ -75,7 +76,7 @@ impl Keeper<Feeds> {
     pub fn open(config: Arc<Config>, registry: &Registry) -> Result<Self, prometheus::Error> {
         let metrics = Metrics::register(registry)?;
         let id = RequestId::of_installation(&config.state_directory);
-        Ok(Self::with(config, Feeds { id }, metrics, Arc::new(Timestamp::now), schedule::random))
+        Ok(Self::with(config, Feeds { id }, metrics, Arc::new(Timestamp::now), random))
     }
 }
 

@@ -8,12 +8,7 @@
 //! A [`Client`] reads its trusted certificates when it is made, so one that is
 //! made for every poll takes up a renewed certificate file by itself.
 
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::{
@@ -32,11 +27,9 @@ use hyper_util::{
     },
     rt::TokioExecutor,
 };
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject},
-};
 use serde::Deserialize;
+
+use crate::tls;
 
 /// How to reach a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -196,16 +189,8 @@ impl Client {
     ///
     /// [`Error::Setup`].
     pub fn new(options: &Options) -> Result<Self, Error> {
-        let roots = match &options.ca_file {
-            Some(path) => roots_of_file(path)?,
-            None => roots_of_system()?,
-        };
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| Error::Setup(format!("TLS cannot be set up: {error}")))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let tls = tls::client(options.ca_file.as_deref(), None)
+            .map_err(|error| Error::Setup(error.to_string()))?;
         let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http1();
 
         let mut http = HttpConnector::new();
@@ -324,37 +309,8 @@ fn tunnel(Proxy(proxy): &Proxy, http: HttpConnector) -> Tunnel<HttpConnector> {
     }
 }
 
-fn roots_of_file(path: &Path) -> Result<RootCertStore, Error> {
-    let setup = |problem: String| {
-        Error::Setup(format!("no trusted certificates from {}: {problem}", path.display()))
-    };
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|e| setup(e.to_string()))? {
-        let certificate = certificate.map_err(|error| setup(error.to_string()))?;
-        roots.add(certificate).map_err(|error| setup(error.to_string()))?;
-    }
-    if roots.is_empty() {
-        return Err(setup("the file holds no PEM certificate".to_owned()));
-    }
-    Ok(roots)
-}
-
-fn roots_of_system() -> Result<RootCertStore, Error> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    let (added, _) = roots.add_parsable_certificates(found.certs);
-    if added == 0 {
-        let problems: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
-        return Err(Error::Setup(format!(
-            "the system has no trusted certificates; install ca-certificates or set ca_file {}",
-            problems.join("; ")
-        )));
-    }
-    Ok(roots)
-}
-
 /// An error with its causes, because "client error (Connect)" helps nobody.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
