@@ -16,6 +16,22 @@ fn exchanges_own_example_is_understood() {
 }
 
 #[test]
+fn the_answers_of_a_well_known_listener_are_understood() {
+    // As exchangelib 5.6.0 writes them.
+    for (status, answer) in [("OK", Answer::Ok), ("Unsubscribe", Answer::Unsubscribe)] {
+        let body = format!(
+            "<?xml version='1.0' encoding='utf-8'?>\n<s:Envelope \
+             xmlns:s=\"http://schemas.xmlsoap.org/soap/envelope/\" \
+             xmlns:m=\"http://schemas.microsoft.com/exchange/services/2006/messages\" \
+             xmlns:t=\"http://schemas.microsoft.com/exchange/services/2006/types\"><s:Body>\
+             <m:SendNotificationResult><m:SubscriptionStatus>{status}</m:SubscriptionStatus>\
+             </m:SendNotificationResult></s:Body></s:Envelope>"
+        );
+        assert_eq!(read(&body), answer, "{body}");
+    }
+}
+
+#[test]
 fn own_answers_are_short_and_understood() {
     for (status, answer) in [
         (SubscriptionStatus::Ok, Answer::Ok),
