@@ -23,17 +23,13 @@ mod json;
 pub mod keys;
 pub mod token;
 
-use hyper::{
-    HeaderMap, Method,
-    header::CONTENT_TYPE,
-    http::{HeaderValue, request::Parts},
-};
+use hyper::{Method, http::request::Parts};
 
 pub use self::{
     delivery::{Accepted, Checks, Judged, Refusal, Undecided},
     keys::Keys,
 };
-use super::route::Target;
+use super::route::{Target, is_of_type};
 
 /// A request, by its head.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,14 +86,6 @@ pub fn guard(head: &Parts, target: &Target) -> Result<Request, BadHead> {
     } else {
         Err(BadHead::ContentType)
     }
-}
-
-/// Whether the one `Content-Type` is this, with or without parameters.
-pub(super) fn is_of_type(headers: &HeaderMap, expected: &str) -> bool {
-    let mut fields = headers.get_all(CONTENT_TYPE).iter();
-    let first = fields.next().map(HeaderValue::as_bytes).unwrap_or_default();
-    let essence = first.split(|byte| *byte == b';').next().unwrap_or_default();
-    fields.next().is_none() && essence.trim_ascii().eq_ignore_ascii_case(expected.as_bytes())
 }
 
 #[cfg(test)]
