@@ -4,7 +4,7 @@
 //! out, nothing is accepted for a moment, and it goes on: connections that end
 //! give back what is missing.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use nix::errno::Errno;
 use tokio::{
@@ -25,10 +25,11 @@ const LOG_EVERY: Duration = Duration::from_secs(1);
 pub(super) async fn accept<H: Handler>(shared: Arc<Shared<H>>, listening: Listening, port: u16) {
     let Listening { socket, is_own, .. } = listening;
     let mut logged = None;
+    let mut drain = pin!(shared.drain.begun());
     loop {
         let accepted = tokio::select! {
             biased;
-            () = shared.drain.begun() => break,
+            () = &mut drain => break,
             accepted = next(&shared, &socket) => accepted,
         };
         match accepted {

@@ -92,8 +92,12 @@ fn check_host(version: Version, target: &Uri, headers: &HeaderMap) -> Result<(),
         }
         (Some(_), Some(_)) => return Err(Refusal::Host),
     };
-    let is_host =
-        |authority: &Authority| !authority.host().is_empty() && !authority.as_str().contains('@');
+    // Without a user, and with a port that is a number if there is one.
+    let is_host = |authority: &Authority| {
+        let text = authority.as_str();
+        let is_whole = text == authority.host() || authority.port_u16().is_some();
+        !authority.host().is_empty() && !text.contains('@') && is_whole
+    };
     match (target.authority(), &host) {
         (Some(asked), Some(host)) if !is_same(target, asked, host) => Err(Refusal::HostMismatch),
         (Some(authority), _) | (None, Some(authority)) if !is_host(authority) => Err(Refusal::Host),

@@ -2,8 +2,9 @@
 //!
 //! A connection is accepted, its source judged, TLS agreed on, and each request
 //! given to a [`Handler`]. Whatever a client does or leaves undone has an end: a
-//! limit on time, on bytes or on how many there are. Every connection that ends is
-//! counted under what became of it.
+//! limit on time, on bytes or on how many there are. `body_timeout` bounds also how
+//! long an answer waits for a client that takes nothing of it. Every connection
+//! that ends is counted under what became of it.
 //!
 //! # Behind a load balancer
 //!

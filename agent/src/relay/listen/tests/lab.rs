@@ -251,6 +251,16 @@ impl Lab {
         assert!(reached.is_ok(), "{name} {label} is not {value}: {}", is());
     }
 
+    /// Waits until something has been counted, however often.
+    pub(super) async fn counted(&self, name: &str, label: &str) {
+        let counting = async {
+            while self.metric(name, label) < 0.5 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        wait(name, counting).await;
+    }
+
     pub(super) async fn tcp(&self) -> TcpStream {
         wait("a connection", TcpStream::connect(self.address)).await.unwrap()
     }

@@ -4,5 +4,7 @@ mod admission;
 mod certificates;
 mod draining;
 mod framing;
+mod http2;
 mod lab;
 mod limits;
+mod systemd;
