@@ -13,17 +13,19 @@
 //! | [`peer`] | the server behind the gate, and single attempts to reach it |
 //! | [`prober`] | a steady stream of attempts, to see each single wrong verdict |
 //! | [`agent`] | the agent as a process: configuration, start, stop, questions |
+//! | [`nats`] | a cluster of NATS servers, without the lab |
 //! | [`tls`], [`http`], [`process`] | what these need |
 //!
 //! # When things fail
 //!
-//! All of it needs root and says so. Every wait has an end, and an error tells what
+//! All of it but [`nats`] needs root and says so. Every wait has an end, and an error tells what
 //! was waited for and what the agent logged. However a test ends, its lab is taken
 //! down: see `lab/janitor.rs`.
 
 pub mod agent;
 pub mod http;
 pub mod lab;
+pub mod nats;
 pub mod peer;
 pub mod prober;
 pub mod process;
