@@ -15,6 +15,12 @@
 //! The payloads hold personal data: they are readable for their owner alone,
 //! live no longer than they are told, and never show in a log.
 
+#[cfg(test)]
+#[allow(dead_code, unused_imports, unused_macros, reason = "until a store is held to it")]
+pub(crate) mod conformance;
+#[allow(dead_code, reason = "until a store uses it")]
+mod seal;
+
 use std::{fmt, net::IpAddr, str::FromStr, sync::Arc};
 
 use futures_util::future::BoxFuture;
