@@ -16,9 +16,8 @@
 //! live no longer than they are told, and never show in a log.
 
 #[cfg(test)]
-#[allow(dead_code, unused_imports, unused_macros, reason = "until a store is held to it")]
 pub(crate) mod conformance;
-#[allow(dead_code, reason = "until a store uses it")]
+pub mod jetstream;
 mod seal;
 
 use std::{fmt, net::IpAddr, str::FromStr, sync::Arc};
