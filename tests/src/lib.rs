@@ -13,11 +13,12 @@
 //! | [`peer`] | the server behind the gate, and single attempts to reach it |
 //! | [`prober`] | a steady stream of attempts, to see each single wrong verdict |
 //! | [`agent`] | the agent as a process: configuration, start, stop, questions |
+//! | [`nats`] | a cluster of NATS servers, without the lab |
 //! | [`tls`], [`http`], [`process`] | what these need |
 //!
 //! # When things fail
 //!
-//! All of it needs root and says so. Every wait has an end, and an error tells what
+//! All of it but [`nats`] needs root and says so. Every wait has an end, and an error tells what
 //! was waited for and what the agent logged. However a test ends, its lab is taken
 //! down: see `lab/janitor.rs`.
 
@@ -26,6 +27,7 @@ pub mod http;
 pub mod lab;
 pub mod load;
 pub mod notification;
+pub mod nats;
 pub mod peer;
 pub mod pega;
 pub mod prober;

@@ -28,6 +28,11 @@ pub(crate) const PROGRAMS: &[Program] = &[
         why: "takes exported lists, and is measured beside",
     },
     Program {
+        name: "nats-server",
+        package: "nats-server",
+        why: "is the cluster that a shared spool is tested on",
+    },
+    Program {
         name: "nft",
         package: "nftables",
         why: "takes exported lists, and is measured beside",

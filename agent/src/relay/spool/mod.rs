@@ -18,6 +18,7 @@
 #[cfg(test)]
 pub(crate) mod conformance;
 pub mod disk;
+pub mod jetstream;
 pub mod metrics;
 mod seal;
 
