@@ -326,7 +326,7 @@ impl Agent {
             let status = self.status_json()?;
             let feeds = status.get("feeds").and_then(serde_json::Value::as_array);
             let is_it =
-                |found: &&serde_json::Value| found.get("instance").is_some_and(|of| of == feed);
+                |found: &&serde_json::Value| found.get("feed").is_some_and(|of| of == feed);
             let found =
                 feeds.into_iter().flatten().find(is_it).and_then(|feed| feed.get("version"));
             if found.is_some_and(|found| found == version) {

@@ -221,7 +221,7 @@ async fn without_network_the_built_in_list_stands_and_polls_back_off() {
     assert_eq!(running.feed().provenance, Provenance::Embedded { captured: "2026-05-29" });
     assert_eq!(running.feed().problem.unwrap().reason, "timeout");
     assert!(
-        running.metric("exogate_feed_failures_total{instance=\"Worldwide\",reason=\"timeout\"} 9")
+        running.metric("exogate_feed_failures_total{feed=\"Worldwide\",reason=\"timeout\"} 9")
     );
 }
 
@@ -235,7 +235,7 @@ async fn throttling_waits_an_hour() {
     assert_eq!(bench.times()[..3], [0, 3600, 7200]);
     assert!(
         running
-            .metric("exogate_feed_failures_total{instance=\"Worldwide\",reason=\"throttled\"} 2")
+            .metric("exogate_feed_failures_total{feed=\"Worldwide\",reason=\"throttled\"} 2")
     );
 }
 
@@ -253,7 +253,7 @@ async fn an_answer_is_applied_remembered_and_then_only_the_version_is_asked() {
     assert_eq!(feed.revision, applied_version("2026052900"));
     assert_eq!(feed.provenance.name(), "live");
     assert!(feed.problem.is_none() && feed.next_attempt > feed.last_success);
-    assert!(running.metric("exogate_feed_version{instance=\"Worldwide\"} 2026052900"));
+    assert!(running.metric("exogate_feed_version{feed=\"Worldwide\"} 2026052900"));
     assert!(
         running.metric("exogate_allowlist_prefixes{family=\"ipv6\",source=\"exchange-online\"} 18")
     );
@@ -321,7 +321,7 @@ async fn a_refused_answer_leaves_list_and_version_until_an_operator_accepts_it()
     assert!(problem.can_be_accepted && problem.message.contains("exchange-online"));
     assert!(
         running
-            .metric("exogate_feed_refusals_total{instance=\"Worldwide\",reason=\"no_prefixes\"} 1")
+            .metric("exogate_feed_refusals_total{feed=\"Worldwide\",reason=\"no_prefixes\"} 1")
     );
 
     bench.answer(empty("2026062900"));
@@ -453,7 +453,7 @@ async fn a_page_instead_of_an_answer_is_refused_and_asked_for_again_soon() {
     running.pass(Duration::from_secs(60)).await;
     assert_eq!(bench.times(), [0, 60]);
     assert!(
-        running.metric("exogate_feed_refusals_total{instance=\"Worldwide\",reason=\"not_json\"} 1")
+        running.metric("exogate_feed_refusals_total{feed=\"Worldwide\",reason=\"not_json\"} 1")
     );
 }
 
