@@ -32,7 +32,7 @@ fn config(instance: Instance) -> Config {
          [source.exchange]\nkind = \"exchange-online\"\ninstance = \"{instance}\"\n\
          [source.graph]\nkind = \"graph-notifications\"\ninstance = \"{instance}\""
     );
-    Config::parse("test".as_ref(), &text).unwrap()
+    at_once(Config::parse("test".as_ref(), &text).unwrap())
 }
 
 /// Gives the versions one after the other, and says what became of each.
