@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::source::concealed;
+
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -24,7 +26,7 @@ pub enum Error {
         path: PathBuf,
         /// The line, from 1.
         line: usize,
-        /// The line itself, which names the key.
+        /// The line itself, which names the key, without what may be a secret.
         text: String,
         /// What is wrong and what is allowed.
         message: String,
@@ -53,8 +55,8 @@ impl Fault {
         Error::Invalid {
             path: path.to_owned(),
             line: index.saturating_add(1),
-            text: text.lines().nth(index).unwrap_or_default().trim().to_owned(),
-            message: self.message,
+            text: concealed(text.lines().nth(index).unwrap_or_default().trim()),
+            message: concealed(&self.message),
         }
     }
 }

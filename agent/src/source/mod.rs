@@ -19,12 +19,13 @@ use std::{
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-pub use self::origin::Origin;
+pub(crate) use self::url::{concealed, shown};
 use self::{
     feed::{Content, FeedId},
     microsoft365::{EndpointSet, Instance, Selection},
     read::Parse,
 };
+pub use self::{origin::Origin, url::Url};
 
 pub mod dns;
 pub mod feed;
@@ -35,6 +36,7 @@ pub mod microsoft365;
 mod origin;
 pub mod read;
 pub mod service_tags;
+mod url;
 
 /// What a named source consists of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +69,7 @@ pub enum Definition {
     /// A plain list, or the export of another agent, over HTTPS.
     Url {
         /// Where it is.
-        url: String,
+        url: Url,
         /// PEM file with the only certificates to trust for it.
         ca_file: Option<PathBuf>,
         /// The sources of an export; all if empty.
@@ -101,7 +103,7 @@ pub enum Location {
     /// In a file.
     File(PathBuf),
     /// Behind a URL.
-    Url(String),
+    Url(Url),
 }
 
 impl fmt::Display for Location {
