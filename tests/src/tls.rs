@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
@@ -63,6 +63,23 @@ impl Authority {
     ///
     /// If a name cannot be a host name.
     pub fn issue(&self, names: &[&str], validity: Validity) -> Result<Arc<CertifiedKey>> {
+        let (certificate, key) = self.sign(names, validity)?;
+        let chain = vec![certificate.der().clone()];
+        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+        Ok(Arc::new(CertifiedKey::from_der(chain, key, &provider())?))
+    }
+
+    /// The same as PEM, for servers that read files.
+    ///
+    /// # Errors
+    ///
+    /// See [`Authority::issue`].
+    pub fn issue_pem(&self, names: &[&str], validity: Validity) -> Result<(String, String)> {
+        let (certificate, key) = self.sign(names, validity)?;
+        Ok((certificate.pem(), key.serialize_pem()))
+    }
+
+    fn sign(&self, names: &[&str], validity: Validity) -> Result<(Certificate, KeyPair)> {
         let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names)?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -73,9 +90,7 @@ impl Authority {
         };
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?;
-        let chain = vec![certificate.der().clone()];
-        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-        Ok(Arc::new(CertifiedKey::from_der(chain, key, &provider())?))
+        Ok((certificate, key))
     }
 
     /// A client that trusts this authority and no other.
