@@ -8,6 +8,9 @@ use std::{
 
 use crate::source::concealed;
 
+/// Longest message, and longest line that is quoted.
+const LONGEST: usize = 1000;
+
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -55,8 +58,13 @@ impl Fault {
         Error::Invalid {
             path: path.to_owned(),
             line: index.saturating_add(1),
-            text: concealed(text.lines().nth(index).unwrap_or_default().trim()),
-            message: concealed(&self.message),
+            text: fit_for_a_log(text.lines().nth(index).unwrap_or_default().trim()),
+            message: fit_for_a_log(&self.message),
         }
     }
+}
+
+/// The beginning of a text, without secrets and without what a terminal would obey.
+fn fit_for_a_log(text: &str) -> String {
+    concealed(text).chars().filter(|c| !c.is_control()).take(LONGEST).collect()
 }
