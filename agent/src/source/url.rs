@@ -72,8 +72,9 @@ fn concealed_word(word: &str) -> String {
     let content = word.trim_end_matches(|c: char| c.is_whitespace() || matches!(c, '"' | '\''));
     let end = word.strip_prefix(content).unwrap_or_default();
     let (before, query) = match content.split_once('?') {
-        Some((before, _)) => (before, format!("?{CONCEALED}")),
-        None => (content, String::new()),
+        Some((before, query)) if !query.is_empty() => (before, format!("?{CONCEALED}")),
+        // The end of a question.
+        _ => (content, String::new()),
     };
     let before = match before.rsplit_once('@') {
         Some((user, rest)) => {
@@ -122,6 +123,6 @@ mod tests {
     #[test]
     fn in_a_text_every_word_is_looked_at() {
         let text = "url = \"http://edge:hu/sh@proxy/?hush\" # ask me@example.com, why?";
-        assert_eq!(concealed(text), "url = \"http://…@proxy/?…\" # ask …@example.com, why?…");
+        assert_eq!(concealed(text), "url = \"http://…@proxy/?…\" # ask …@example.com, why?");
     }
 }

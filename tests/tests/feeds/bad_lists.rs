@@ -123,7 +123,7 @@ fn a_plain_list_that_is_no_use_changes_nothing() {
             (Says("10.0.0.0/8"), REFUSED, "not_public"),
             (Says("0.0.0.0/0"), REFUSED, "not_public"),
             (Says("45.0.0.0/8"), REFUSED, "too_wide"),
-            (Says("::ffff:45.60.70.80"), REFUSED, "ipv4_mapped"),
+            (Says("::ffff:45.60.70.80"), REFUSED, "malformed"),
             (Says("45.60.72.0/24"), REFUSED, "removes_too_much"),
         ],
     );

@@ -46,6 +46,7 @@ fn outputs(agent: &Agent) -> Vec<(String, String)> {
         &["feed", "refresh", "--json"],
         &["feed", "accept", "partners"],
         &["config", "check"],
+        &["config", "check", "--json"],
     ] {
         let output = agent.cli(command).unwrap();
         outputs.push((command.join(" "), format!("{}{}", output.stdout, output.stderr)));

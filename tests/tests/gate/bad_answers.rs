@@ -71,7 +71,7 @@ fn answers_that_are_no_use_change_nothing() {
         (On::Endpoints, Fault::EmptyArray, REFUSALS, "no_prefixes"),
         (On::Endpoints, Fault::Empty, REFUSALS, "not_json"),
         (On::Endpoints, Fault::Html, REFUSALS, "not_json"),
-        (On::Endpoints, Fault::Huge { bytes: 6 << 20 }, REFUSALS, "too_large"),
+        (On::Endpoints, Fault::Huge { bytes: 1 << 30 }, REFUSALS, "too_large"),
         (On::Endpoints, Fault::Truncated, FAILURES, "transport"),
         (On::Endpoints, Fault::Reset, FAILURES, "transport"),
         (On::Endpoints, Fault::Hang, FAILURES, "timeout"),
