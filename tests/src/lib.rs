@@ -3,12 +3,13 @@
 //! End-to-end tests and `cargo xtask run` share it. Nothing in it is simulated that
 //! the kernel can do for real: hosts are network namespaces joined by veth pairs,
 //! senders own addresses that Microsoft publishes, packets pass the agent's XDP
-//! program, HTTPS is HTTPS. Only the far ends are stand-ins.
+//! program, HTTPS is HTTPS. Only far ends that nobody can install are stand-ins.
 //!
 //! | module | owns |
 //! |---|---|
 //! | [`lab`] | namespaces, addresses, routes, files, and taking all of it down |
 //! | [`service`] | a stand-in of Microsoft's endpoint service, and what can go wrong with it |
+//! | [`server`] | real servers of the distribution: nginx, unbound |
 //! | [`proxy`] | an HTTP proxy between the edge host and the service |
 //! | [`peer`] | the server behind the gate, and single attempts to reach it |
 //! | [`prober`] | a steady stream of attempts, to see each single wrong verdict |
@@ -33,6 +34,7 @@ pub mod pega;
 pub mod prober;
 pub mod process;
 pub mod proxy;
+pub mod server;
 pub mod service;
 pub mod tls;
 

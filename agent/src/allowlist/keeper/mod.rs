@@ -187,13 +187,12 @@ impl<C: Collect> Keeper<C> {
             if self.feeds.contains_key(&id) {
                 continue;
             }
-            let applied = self.known.held.get(&id).is_some_and(|held| held.revision.is_some());
-            let is_local =
-                self.config.source_of(&id).is_some_and(|source| source.definition.is_local());
-            let delay = if applied && !is_local {
-                self.config.feed.first_poll_within.mul_f64((self.random)())
-            } else {
+            let source = self.config.source_of(&id);
+            let delay = if source.is_some_and(|source| source.definition.is_local()) {
                 Duration::ZERO
+            } else {
+                // Also where nothing is known yet: a fleet may be new as a whole.
+                self.config.feed.first_poll_within.mul_f64((self.random)())
             };
             self.feeds.insert(id, Feed::new(delay, (self.clock)()));
         }

@@ -14,7 +14,9 @@ use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::{
     Method, Request, Response, StatusCode, Uri,
     body::{Bytes, Incoming},
-    header::{ACCEPT, ETAG, IF_NONE_MATCH, LOCATION, RETRY_AFTER, USER_AGENT},
+    header::{
+        ACCEPT, AUTHORIZATION, ETAG, HeaderValue, IF_NONE_MATCH, LOCATION, RETRY_AFTER, USER_AGENT,
+    },
 };
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -23,12 +25,13 @@ use hyper_util::{
             self,
             connect::{HttpConnector, proxy::Tunnel},
         },
-        proxy::matcher::Matcher,
+        proxy::matcher::{Intercept, Matcher},
     },
     rt::TokioExecutor,
 };
 use serde::Deserialize;
 
+use super::{concealed, microsoft365::excerpt, shown};
 use crate::tls;
 
 /// How to reach a server.
@@ -215,7 +218,7 @@ impl Client {
             Fetched::Body { body, .. } => Ok(body),
             // Nobody asked for that.
             Fetched::Unchanged => Err(Error::Status {
-                url: url.to_string(),
+                url: shown(url),
                 status: StatusCode::NOT_MODIFIED,
                 retry_after: None,
             }),
@@ -236,22 +239,25 @@ impl Client {
     ) -> Result<Fetched, Error> {
         match tokio::time::timeout(self.timeout, self.exchange(url, tag, limit)).await {
             Ok(result) => result,
-            Err(_) => Err(Error::Timeout { url: url.to_string(), after: self.timeout }),
+            Err(_) => Err(Error::Timeout { url: shown(url), after: self.timeout }),
         }
     }
 
     async fn exchange(&self, url: &Uri, tag: Option<&str>, limit: usize) -> Result<Fetched, Error> {
         let transport = |error: &dyn std::error::Error| Error::Transport {
-            url: url.to_string(),
+            url: shown(url),
             problem: chain(error),
         };
         let mut request = Request::builder()
             .method(Method::GET)
-            .uri(url)
+            .uri(without_credentials(url))
             .header(USER_AGENT, concat!("exogate/", env!("CARGO_PKG_VERSION")))
             .header(ACCEPT, "application/json, text/plain;q=0.9");
         if let Some(tag) = tag {
             request = request.header(IF_NONE_MATCH, tag);
+        }
+        if let Some(credentials) = credentials(url) {
+            request = request.header(AUTHORIZATION, credentials);
         }
         let request = request.body(Empty::new()).map_err(|error| transport(&error))?;
         let response = match &self.inner {
@@ -271,7 +277,7 @@ impl Client {
         match Limited::new(response.into_body(), limit).collect().await {
             Ok(body) => Ok(Fetched::Body { body: body.to_bytes(), tag }),
             Err(error) if error.is::<LengthLimitError>() => {
-                Err(Error::TooLarge { url: url.to_string(), limit })
+                Err(Error::TooLarge { url: shown(url), limit })
             }
             Err(error) => Err(transport(error.as_ref())),
         }
@@ -279,11 +285,11 @@ impl Client {
 }
 
 fn refused(url: &Uri, response: &Response<Incoming>) -> Error {
-    let url = url.to_string();
+    let url = shown(url);
     let status = response.status();
     let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
     if status.is_redirection() {
-        let location = header(LOCATION).unwrap_or("nowhere").to_owned();
+        let location = concealed(&excerpt(header(LOCATION).unwrap_or("nowhere")));
         return Error::Redirect { url, status, location };
     }
     let retry_after =
@@ -291,13 +297,8 @@ fn refused(url: &Uri, response: &Response<Incoming>) -> Error {
     Error::Status { url, status, retry_after }
 }
 
-/// The matcher splits the credentials off the address of the proxy.
 fn tunnel(Proxy(proxy): &Proxy, http: HttpConnector) -> Tunnel<HttpConnector> {
-    let intercept = Matcher::builder()
-        .all(proxy.to_string())
-        .build()
-        .intercept(&Uri::from_static("https://destination.invalid"));
-    match intercept {
+    match intercept(proxy) {
         Some(intercept) => {
             let tunnel = Tunnel::new(intercept.uri().clone(), http);
             match intercept.basic_auth() {
@@ -307,6 +308,27 @@ fn tunnel(Proxy(proxy): &Proxy, http: HttpConnector) -> Tunnel<HttpConnector> {
         }
         None => Tunnel::new(proxy.clone(), http),
     }
+}
+
+/// The credentials in a URL, as a header.
+fn credentials(url: &Uri) -> Option<HeaderValue> {
+    intercept(url)?.basic_auth().cloned()
+}
+
+/// Credentials are a header; in the URL they would get into the log of the connections.
+fn without_credentials(url: &Uri) -> Uri {
+    let mut parts = url.clone().into_parts();
+    let host = url.authority().and_then(|all| all.as_str().rsplit_once('@')).map(|(_, host)| host);
+    if let Some(host) = host.and_then(|host| host.parse().ok()) {
+        parts.authority = Some(host);
+    }
+    Uri::from_parts(parts).unwrap_or_else(|_| url.clone())
+}
+
+/// The matcher splits user and password off an address.
+fn intercept(address: &Uri) -> Option<Intercept> {
+    let matcher = Matcher::builder().all(address.to_string()).build();
+    matcher.intercept(&Uri::from_static("https://destination.invalid"))
 }
 
 /// An error with its causes, because "client error (Connect)" helps nobody.
