@@ -14,6 +14,7 @@
 //! | [`peer`] | the server behind the gate, and single attempts to reach it |
 //! | [`prober`] | a steady stream of attempts, to see each single wrong verdict |
 //! | [`agent`] | the agent as a process: configuration, start, stop, questions |
+//! | [`lists`], [`random`] | long and short lists of prefixes, chance that repeats itself |
 //! | [`tls`], [`http`], [`process`] | what these need |
 //!
 //! # When things fail
@@ -25,10 +26,12 @@
 pub mod agent;
 pub mod http;
 pub mod lab;
+pub mod lists;
 pub mod peer;
 pub mod prober;
 pub mod process;
 pub mod proxy;
+pub mod random;
 pub mod server;
 pub mod service;
 pub mod tls;
