@@ -10,11 +10,14 @@
 //!
 //! - No answer, 408, 429, 5xx, and an answer of 2xx that the route does not
 //!   accept: the record is tried again, after 1 s at most, then 2 s, up to a
-//!   minute, or when `Retry-After` says. That goes on until the record is
-//!   `retry_for` old; then it is a dead letter. Only its own lanes wait for it.
-//! - Any other status: a dead letter at once.
-//! - No server is well: nothing is tried. When one is back, one record goes first,
-//!   and with each that is delivered one more may be under way.
+//!   minute (4 s where there was no connection), or when `Retry-After` says. That
+//!   goes on until the record is `retry_for` old; then it is a dead letter. Only
+//!   its own lanes wait for it.
+//! - Any other status: a dead letter at once. A server that answers 404 while it
+//!   starts needs a probe, so that it gets nothing before.
+//! - No server is well: nothing is tried. When one is back, one record goes first.
+//!   With each that is delivered one more may be under way, and with each that
+//!   fails half as many.
 //! - The spool cannot write down that a record was delivered: it is not delivered
 //!   again by this process, and the removal is tried again. If the process ends
 //!   before that, the record comes once more, with the same id.

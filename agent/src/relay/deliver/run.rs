@@ -33,6 +33,11 @@ use crate::{
 /// How often a spool is asked again whether this host delivers.
 const RECHECK: Duration = Duration::from_secs(1);
 
+/// A record that reached no server is treated as if it had failed so often before,
+/// at the most: the pool sees to it that a server that is away is not asked too
+/// often, and the record shall not be late when it is back.
+const AWAY: u32 = 2;
+
 /// Records of no route that are buried at once.
 const BURIALS: usize = 8;
 
@@ -76,8 +81,8 @@ struct Queue {
     /// The oldest goes first.
     ready: BTreeSet<Key>,
     under_way: usize,
-    /// How many may be under way: one when the pool comes back, and one more for
-    /// each that goes well.
+    /// How many may be under way: one when the pool comes back, one more for each
+    /// that goes well, half as many when one fails.
     limit: usize,
     width: usize,
     waits: bool,
@@ -294,7 +299,7 @@ impl Run {
                 tracing::error!(%error, "a delivery ended without a result");
                 let problem = "it ended without a result".to_owned();
                 let failure =
-                    Failure { result: "internal", problem, retry_after: None, strained: false };
+                    Failure { result: "internal", problem, retry_after: None, away: false };
                 (error.id(), Ended::Failed(failure))
             }
         };
@@ -329,14 +334,15 @@ impl Run {
                 self.ready(key);
             }
             Ended::Failed(failure) => {
-                if failure.strained {
-                    queue.limit = queue.limit.div_euclid(2).max(1);
-                }
+                queue.limit = queue.limit.div_euclid(2).max(1);
                 let route = &*record.entry.route;
                 self.deliverer.metrics.retries.with_label_values(&[route]).inc();
                 let (id, problem) = (record.entry.id, &failure.problem);
                 tracing::debug!(%id, route, problem, "a record will be tried again");
                 record.last = Some(failure.problem);
+                if failure.away {
+                    record.failures = record.failures.min(AWAY);
+                }
                 self.later(key, failure.retry_after);
             }
         }

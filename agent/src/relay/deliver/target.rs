@@ -71,8 +71,8 @@ pub(super) struct Failure {
     pub(super) problem: String,
     /// How long the server asks to be left alone.
     pub(super) retry_after: Option<Duration>,
-    /// Whether the upstream has more to do than it can.
-    pub(super) strained: bool,
+    /// Whether there was no connection: no server has seen it.
+    pub(super) away: bool,
 }
 
 impl Target for DeliveryRoute {
@@ -105,7 +105,7 @@ impl Target for DeliveryRoute {
                     result: error.name(),
                     problem: error.to_string(),
                     retry_after: None,
-                    strained: true,
+                    away: matches!(error, SendError::Connect { .. }),
                 }),
             }
         })
@@ -131,8 +131,7 @@ impl DeliveryRoute {
             result,
             problem: format!("upstream {} answered {status}", self.pool.name()),
             retry_after,
-            // A 500 is about this record.
-            strained: status != StatusCode::INTERNAL_SERVER_ERROR,
+            away: false,
         })
     }
 
@@ -155,7 +154,7 @@ impl DeliveryRoute {
             result: "wrong_answer",
             problem: format!("upstream {} answered {status}: {problem}", self.pool.name()),
             retry_after: None,
-            strained: false,
+            away: false,
         })
     }
 }

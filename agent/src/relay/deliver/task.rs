@@ -110,7 +110,7 @@ impl Task {
                     result: "spool",
                     problem: error.to_string(),
                     retry_after: None,
-                    strained: false,
+                    away: false,
                 }));
             }
         };

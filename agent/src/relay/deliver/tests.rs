@@ -124,7 +124,7 @@ fn failed() -> Attempt {
         result: "server_error",
         problem: "it answered 500".to_owned(),
         retry_after: None,
-        strained: false,
+        away: false,
     })
 }
 

@@ -27,6 +27,40 @@ async fn a_record_that_fails_is_tried_at_growing_distances_until_it_is_too_old()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_record_is_not_late_when_a_server_that_was_away_is_back() {
+    let spool = Memory::new();
+    spool.accept("graph", &["a"], "x");
+    let target = Scripted::new(|tries, _| match (tries, failed()) {
+        (..50, Attempt::Failed(failure)) => {
+            (SOON, Attempt::Failed(Failure { away: true, ..failure }))
+        }
+        _ => (SOON, delivered()),
+    });
+    let running = run(&spool, &target);
+    spool.emptied().await;
+    let times = target.times("x");
+    let longest = times.windows(2).map(|pair| pair[1] - pair[0] - SOON).max().unwrap();
+    assert!(longest <= Duration::from_secs(4) + SOON, "{longest:?}");
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn fewer_go_at_once_when_some_fail() {
+    let spool = Memory::new();
+    for number in 0..200 {
+        spool.accept("graph", &[], &number.to_string());
+    }
+    let target = Scripted::new(|_, _| (Duration::from_secs(1), failed()));
+    let running = run_with(&spool, &target, |deliverer| {
+        deliverer.backoff.first = HOUR;
+        deliverer.backoff.longest = HOUR;
+    });
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(target.log.lock().unwrap().most_under_way, 1);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn retry_after_is_waited_for() {
     let spool = Memory::new();
     spool.accept("graph", &["a"], "x");

@@ -56,10 +56,10 @@ async fn attempt(react: fn(&Seen) -> Reaction, asks: bool) -> Attempt {
     route(&upstream, asks).attempt(RecordId::new(), message("/in")).await
 }
 
-fn result(attempt: Attempt) -> (&'static str, Option<u64>, bool) {
+fn result(attempt: Attempt) -> (&'static str, Option<u64>) {
     let Attempt::Failed(failure) = attempt else { panic!("{attempt:?}") };
     let retry_after = failure.retry_after.map(|wait| wait.as_secs());
-    (failure.result, retry_after, failure.strained)
+    (failure.result, retry_after)
 }
 
 #[tokio::test]
@@ -84,24 +84,21 @@ async fn a_route_that_asks_for_an_answer_takes_no_other() {
     for react in
         [|_: &Seen| Reaction::answer(200, "<html>login</html>"), |_: &Seen| Reaction::HangInBody]
     {
-        assert_eq!(result(attempt(react, true).await), ("wrong_answer", None, false));
+        assert_eq!(result(attempt(react, true).await), ("wrong_answer", None));
     }
 }
 
 #[tokio::test]
 async fn what_may_go_well_another_time_is_a_failure() {
     for (react, expected) in [
-        ((|_| Reaction::status(500)) as fn(&Seen) -> Reaction, ("server_error", None, false)),
-        (|_| Reaction::status(503), ("server_error", None, true)),
-        (|_| Reaction::retry_after(503, "7"), ("server_error", Some(7), true)),
-        (|_| Reaction::retry_after(429, "120"), ("throttled", Some(120), true)),
-        (
-            |_| Reaction::retry_after(429, "Sun, 06 Nov 1994 08:49:37 GMT"),
-            ("throttled", Some(0), true),
-        ),
-        (|_| Reaction::status(408), ("timeout", None, true)),
-        (|_| Reaction::Hang, ("timeout", None, true)),
-        (|_| Reaction::Break, ("reset", None, true)),
+        ((|_| Reaction::status(500)) as fn(&Seen) -> Reaction, ("server_error", None)),
+        (|_| Reaction::status(503), ("server_error", None)),
+        (|_| Reaction::retry_after(503, "7"), ("server_error", Some(7))),
+        (|_| Reaction::retry_after(429, "120"), ("throttled", Some(120))),
+        (|_| Reaction::retry_after(429, "Sun, 06 Nov 1994 08:49:37 GMT"), ("throttled", Some(0))),
+        (|_| Reaction::status(408), ("timeout", None)),
+        (|_| Reaction::Hang, ("timeout", None)),
+        (|_| Reaction::Break, ("reset", None)),
     ] {
         assert_eq!(result(attempt(react, false).await), expected);
     }
