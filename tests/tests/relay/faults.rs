@@ -15,7 +15,7 @@ fn sent(number: u64) -> Notification {
 #[test]
 fn what_does_not_fit_on_the_disk_is_not_accepted() {
     let mut setting = Setting::new();
-    let disk = setting.lab.small_disk("small", 2 << 20).unwrap();
+    let disk = setting.lab.small_disk("small", 4 << 20).unwrap();
     setting.agent.set("spool.directory", disk.join("spool").to_str().unwrap()).unwrap();
     setting.agent.start().unwrap();
     setting.pega.feel(Mood::Answers(503, None));
@@ -25,7 +25,7 @@ fn what_does_not_fit_on_the_disk_is_not_accepted() {
             202 => accepted += 1,
             status => break status,
         }
-        assert!(accepted < 2000, "2 MiB hold no 2,000 notifications of 4 KiB");
+        assert!(accepted < 2000, "4 MiB hold no 2,000 notifications of 4 KiB");
     };
     assert_eq!(status, 503);
     assert!(accepted > 10);
