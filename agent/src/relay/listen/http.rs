@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::BoxFuture};
 use http_body_util::{BodyExt, Empty};
 use hyper::{
     Request, Response, StatusCode, Version,
@@ -85,12 +85,12 @@ impl Protocols {
     }
 }
 
-/// Serves a connection until it ends.
-pub(super) async fn serve<H: Handler>(
+/// Serves a connection until it ends. The future is small: thousands of them wait.
+pub(super) fn serve<H: Handler>(
     shared: &Arc<Shared<H>>,
     stream: TlsStream<TcpStream>,
     peer: Peer,
-) -> Outcome {
+) -> BoxFuture<'static, Outcome> {
     let is_http1 = stream.get_ref().1.alpn_protocol() != Some(b"h2");
     let activity = Activity::new(is_http1);
     let peer = Arc::new(peer);
@@ -101,12 +101,13 @@ pub(super) async fn serve<H: Handler>(
         }
     });
     let stream = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
+    let shared = Arc::clone(shared);
     if is_http1 {
-        let connection = shared.protocols.http1.serve_connection(stream, service);
-        drive(shared, &activity, pin!(connection), is_http1).await
+        let connection = Box::pin(shared.protocols.http1.serve_connection(stream, service));
+        drive(shared, activity, connection, is_http1).boxed()
     } else {
-        let connection = shared.protocols.http2.serve_connection(stream, service);
-        drive(shared, &activity, pin!(connection), is_http1).await
+        let connection = Box::pin(shared.protocols.http2.serve_connection(stream, service));
+        drive(shared, activity, connection, is_http1).boxed()
     }
 }
 
@@ -149,9 +150,9 @@ fn plain(status: StatusCode, version: Version, request: UnderWay) -> Response<Re
 
 /// Polls a connection, keeps its deadlines and lets it end when we drain.
 async fn drive<H, C>(
-    shared: &Shared<H>,
-    activity: &Activity,
-    mut connection: Pin<&mut C>,
+    shared: Arc<Shared<H>>,
+    activity: Arc<Activity>,
+    mut connection: Pin<Box<C>>,
     is_http1: bool,
 ) -> Outcome
 where
@@ -167,7 +168,7 @@ where
     poll_fn(|cx| {
         loop {
             if let Poll::Ready(result) = connection.as_mut().poll(cx) {
-                return Poll::Ready(outcome(shared, activity, result));
+                return Poll::Ready(outcome(&shared, &activity, result));
             }
             is_draining = is_draining || drain.as_mut().poll(cx).is_ready();
             // A connection of HTTP/1 that was just made brings its first request:
