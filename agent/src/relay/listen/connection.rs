@@ -157,6 +157,7 @@ async fn serve<H: Handler>(
         established = establish => established,
         () = tokio::time::sleep(limit) => Err(Outcome::HandshakeTimeout),
         () = shared.drain.cut() => Err(Outcome::Cut),
+        () = shared.drain.late() => Err(Outcome::HandshakeTimeout),
     };
     match established {
         Ok(served) => served.await,

@@ -32,7 +32,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::{
     Handler, Peer, Shared,
-    activity::{self, Activity, Expired, UnderWay, Watched},
+    activity::{Activity, Expired, UnderWay, Watched},
     body::{RequestBody, ResponseBody},
     connection::Outcome,
     guard::{self, Refusal},
@@ -163,8 +163,7 @@ where
     let mut timer = pin!(sleep_until(armed));
     let mut drain = pin!(shared.drain.begun());
     let mut is_draining = false;
-    // Set once the connection has been told to end.
-    let mut gone_by = None;
+    let mut is_ending = false;
     poll_fn(|cx| {
         loop {
             if let Poll::Ready(result) = connection.as_mut().poll(cx) {
@@ -173,16 +172,19 @@ where
             is_draining = is_draining || drain.as_mut().poll(cx).is_ready();
             // A connection of HTTP/1 that was just made brings its first request:
             // it has no other way to know that it should not.
-            let may_end = !is_http1 || activity.was_asked();
-            if is_draining && may_end && gone_by.is_none() {
-                gone_by = shared.drain.end();
+            let is_new = is_http1 && !activity.was_asked();
+            if is_draining && !is_new && !is_ending {
+                is_ending = true;
+                activity.end();
                 connection.as_mut().graceful_shutdown();
                 continue;
             }
             let (mut deadline, mut expired) = activity.deadline(limits);
-            if let (Some(Expired::Idle), Some(end)) = (&expired, gone_by) {
-                let outcome = Outcome::of_served(activity.was_asked());
-                (deadline, expired) = (end, Some(Expired::Broken(outcome)));
+            if is_new
+                && !is_ending
+                && let Some(latest) = shared.drain.latest_start().filter(|end| *end <= deadline)
+            {
+                (deadline, expired) = (latest, Some(Expired::Idle));
             }
             if let Some(end) = shared.drain.end().filter(|end| *end <= deadline) {
                 (deadline, expired) = (end, Some(Expired::Broken(Outcome::Cut)));
@@ -200,9 +202,10 @@ where
                 Some(Expired::Broken(outcome)) if is_due => return Poll::Ready(outcome),
                 Some(Expired::Idle) if is_due => {
                     // HTTP/2 says so, in case a request is on its way.
-                    armed = activity::farewell();
-                    gone_by = Some(armed);
+                    is_ending = true;
+                    activity.end();
                     connection.as_mut().graceful_shutdown();
+                    armed = activity.deadline(limits).0;
                 }
                 _ => armed = deadline,
             }
