@@ -23,8 +23,8 @@ use tokio::{
 use super::connection::Outcome;
 use crate::config::Limits;
 
-/// How long a client may take to see an answer and go, of whose request a part
-/// was not read. Closing at once would reset the connection, and the answer with
+/// How long a client may take to go that was told to, or of whose request a part
+/// was not read: closing at once would reset the connection, and the answer with
 /// it.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -34,12 +34,6 @@ pub(super) enum Expired {
     Idle,
     /// It is broken off.
     Broken(Outcome),
-}
-
-/// Until when a connection may take to end that was told to.
-pub(super) fn farewell() -> Instant {
-    let now = Instant::now();
-    now.checked_add(LINGER).unwrap_or(now)
 }
 
 /// What is never taken for a moment of a connection's.
@@ -66,6 +60,8 @@ pub(super) struct Activity {
     unread: AtomicBool,
     /// Since when we wait for the client to close.
     closing: AtomicU64,
+    /// Whether the client was told to go.
+    ending: AtomicBool,
 }
 
 impl Activity {
@@ -81,6 +77,7 @@ impl Activity {
             blocked: AtomicU64::new(NEVER),
             unread: AtomicBool::new(false),
             closing: AtomicU64::new(NEVER),
+            ending: AtomicBool::new(false),
         })
     }
 
@@ -107,30 +104,44 @@ impl Activity {
         self.unread.store(true, Relaxed);
     }
 
+    /// The client is told to go.
+    pub(super) fn end(&self) {
+        self.since.store(self.now(), Relaxed);
+        self.ending.store(true, Relaxed);
+    }
+
     /// When to look again, and what has happened if nothing else has by then.
     pub(super) fn deadline(&self, limits: &Limits) -> (Instant, Option<Expired>) {
-        let closing = self.closing.load(Relaxed);
-        if closing != NEVER {
-            let outcome = Outcome::of_served(self.was_asked());
-            return (self.after(closing, LINGER), Some(Expired::Broken(outcome)));
-        }
+        let (deadline, expired) = self.deadline_of_request(limits);
         let blocked = self.blocked.load(Relaxed);
         if blocked != NEVER {
-            return (
-                self.after(blocked, limits.body_timeout),
-                Some(Expired::Broken(Outcome::NotReading)),
-            );
+            let taken_by = self.after(blocked, limits.body_timeout);
+            if taken_by < deadline {
+                return (taken_by, Some(Expired::Broken(Outcome::NotReading)));
+            }
+        }
+        (deadline, expired)
+    }
+
+    fn deadline_of_request(&self, limits: &Limits) -> (Instant, Option<Expired>) {
+        let ended = Expired::Broken(Outcome::of_served(self.was_asked()));
+        let closing = self.closing.load(Relaxed);
+        if closing != NEVER {
+            return (self.after(closing, LINGER), Some(ended));
         }
         if self.is_busy() {
             // Nothing to wait for; but an end of the last request is not announced.
             return (self.after(self.now(), limits.idle_timeout), None);
         }
         let since = self.since.load(Relaxed);
-        if self.head.load(Relaxed) {
-            let outcome = Outcome::HeaderTimeout;
-            return (self.after(since, limits.header_timeout), Some(Expired::Broken(outcome)));
-        }
-        (self.after(since, limits.idle_timeout), Some(Expired::Idle))
+        let (limit, expired) = if self.ending.load(Relaxed) {
+            (LINGER, ended)
+        } else if self.head.load(Relaxed) {
+            (limits.header_timeout, Expired::Broken(Outcome::HeaderTimeout))
+        } else {
+            (limits.idle_timeout, Expired::Idle)
+        };
+        (self.after(since, limit), Some(expired))
     }
 
     fn now(&self) -> u64 {
