@@ -17,7 +17,9 @@
 
 #[cfg(test)]
 pub(crate) mod conformance;
+pub mod disk;
 pub mod jetstream;
+pub mod metrics;
 mod seal;
 
 use std::{fmt, net::IpAddr, str::FromStr, sync::Arc};

@@ -42,11 +42,9 @@ const BURIAL: usize = 4096;
 
 impl Inner {
     pub(super) async fn append(&self, record: NewRecord) -> Result<Appended, Error> {
-        let begin = Instant::now();
         // The key and its confirmation need an answer each.
         let bound = BOUND.saturating_mul(2);
         let appended = timeout(bound, self.append_once(record)).await;
-        self.metrics.append_seconds.observe(begin.elapsed().as_secs_f64());
         appended.unwrap_or_else(|_| Err(failed("a record was not stored in time", "no answer")))
     }
 

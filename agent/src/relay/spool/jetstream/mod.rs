@@ -1,13 +1,13 @@
 //! A spool on a NATS JetStream cluster, which several edge hosts share.
 //!
 //! What one host accepted survives the loss of that host: the records are on the
-//! servers, and another host delivers them. See [`servers`] for the streams and
+//! servers, and another host delivers them. See `servers` for the streams and
 //! buckets.
 //!
 //! # Delivery
 //!
-//! One host at a time delivers, see [`lease`]. It reads the stream of what waits
-//! from its beginning, see [`follow`], and deletes what is delivered. So what is in
+//! One host at a time delivers, see `lease`. It reads the stream of what waits
+//! from its beginning, see `follow`, and deletes what is delivered. So what is in
 //! the stream is what is not delivered, in the order of acceptance, for whoever
 //! reads it next. A work queue with acknowledgements would keep a second account of
 //! that in a consumer: after the loss of a host it repeats records when their time
@@ -26,9 +26,9 @@
 //! A quorum of the stream's servers has written it to files. It survives the end of
 //! any processes, and the loss of a minority of the servers with their disks. It
 //! does **not** survive a power cut that takes a majority of them at once: servers
-//! write to the page cache, and sync files every two minutes. Version 2.9, which
-//! Debian 12 has, knows no option for that; it refuses a configuration with
-//! `sync_interval`. From 2.10 on there is `sync_interval: always`
+//! write to the page cache, and sync files minutes apart, two by default. Version
+//! 2.9, which Debian 12 has, knows no option for that; it refuses a configuration
+//! with `sync_interval`. Later versions have `sync_interval: always`
 //! (<https://docs.nats.io/reference/config/jetstream/sync_interval>, and
 //! <https://github.com/nats-io/nats-server/issues/7564> for what happens without).
 //! Servers have to stand in places that do not lose power together. A server that
@@ -36,16 +36,21 @@
 //! is safer to let it join with an empty directory
 //! (<https://github.com/nats-io/nats-server/issues/7567>).
 //!
+//! # What the servers need
+//!
+//! JetStream on as many servers as there are `replicas`; a `max_payload` of some
+//! KiB more than the largest body of a route (1 MiB if nothing is said); room for
+//! `max_size` and an eighth of it on each. Nothing newer than version 2.9 is used.
+//!
 //! # When things fail
 //!
-//! - No connection, or no leader: appends fail within [`append::BOUND`], or twice
-//!   that with a `once` key, everything
-//!   else within [`servers::REQUEST`]. Whether a record was stored is not known
-//!   then. The connection comes back by itself.
+//! - No connection, or no leader: appends fail within 2 s, or twice that with a
+//!   `once` key; each other request within 5 s. Whether a record was stored is not
+//!   known then. The connection comes back by itself.
 //! - A stream is full: [`Error::Full`]. Nothing is dropped, but marks.
-//! - The host is killed: another one delivers after [`lease`]'s term.
+//! - The host is killed: another one delivers after `lease`'s term.
 //! - A record cannot be read: it is handed over, and can be buried.
-//! - Two records with one `once` key: see [`marks`].
+//! - Two records with one `once` key: see `marks`.
 
 mod append;
 mod dead;
@@ -294,7 +299,12 @@ impl Inner {
 
 impl Spool for JetstreamSpool {
     fn append(&self, record: NewRecord) -> Pending<'_, Appended> {
-        self.inner.call(self.inner.append(record))
+        let begun = std::time::Instant::now();
+        Box::pin(async move {
+            let appended = self.inner.call(self.inner.append(record)).await;
+            self.inner.metrics.store.appended(begun, &appended);
+            appended
+        })
     }
 
     fn next(&self) -> Pending<'_, Entry> {
