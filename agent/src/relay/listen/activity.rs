@@ -116,7 +116,8 @@ impl Activity {
         let blocked = self.blocked.load(Relaxed);
         if blocked != NEVER {
             let taken_by = self.after(blocked, limits.body_timeout);
-            if taken_by < deadline {
+            // Who was told to go may have answers on the way.
+            if taken_by < deadline || self.ending.load(Relaxed) {
                 return (taken_by, Some(Expired::Broken(Outcome::NotReading)));
             }
         }
@@ -161,7 +162,16 @@ impl Activity {
         }
     }
 
-    fn wrote<T>(&self, result: &Poll<io::Result<T>>) {
+    /// The client took bytes of an answer, or could not. An answer is often handed
+    /// over long before the client has all of it.
+    fn wrote(&self, result: &Poll<io::Result<usize>>) {
+        if self.is_http1 && matches!(result, Poll::Ready(Ok(1..))) && !self.is_busy() {
+            self.since.store(self.now(), Relaxed);
+        }
+        self.flushed(result);
+    }
+
+    fn flushed<T>(&self, result: &Poll<io::Result<T>>) {
         let is_blocked = self.blocked.load(Relaxed) != NEVER;
         if result.is_ready() == is_blocked {
             let since = if is_blocked { NEVER } else { self.now() };
@@ -239,7 +249,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.stream).poll_flush(cx);
-        self.activity.wrote(&result);
+        self.activity.flushed(&result);
         result
     }
 
@@ -250,7 +260,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         let activity = &this.activity;
         if activity.closing.load(Relaxed) == NEVER {
             let result = Pin::new(&mut this.stream).poll_shutdown(cx);
-            activity.wrote(&result);
+            activity.flushed(&result);
             ready!(result)?;
             let is_unread = activity.unread.load(Relaxed) || activity.head.load(Relaxed);
             if this.is_at_end || !activity.is_http1 || !is_unread {
