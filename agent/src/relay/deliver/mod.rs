@@ -2,7 +2,7 @@
 //!
 //! A [`Deliverer`] takes records from the spool as they were accepted, and sends
 //! each to the pool of its route as soon as it is the oldest in each of its lanes
-//! ([`lanes`]). Lanes do not wait for each other, and the next record of a lane
+//! (`lanes`). Lanes do not wait for each other, and the next record of a lane
 //! starts when the one before is out of the spool; so after a crash at most one
 //! record of a lane comes twice.
 //!
