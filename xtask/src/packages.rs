@@ -37,6 +37,8 @@ pub(crate) const PROGRAMS: &[Program] = &[
         package: "util-linux",
         why: "runs programs in the lab without hiding bpffs, as `ip netns exec` does",
     },
+    Program { name: "strace", package: "strace", why: "has the spool's disk fail" },
+    Program { name: "unshare", package: "util-linux", why: "gives the spool a disk that is full" },
 ];
 
 /// The programs that are not there.
