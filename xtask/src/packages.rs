@@ -4,7 +4,7 @@
 //! tests that need one fail and say so.
 
 use crate::command::{find_program, run_download};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use std::{fs, os::unix::fs::MetadataExt, process::Command};
 
 /// A program that must be there.
@@ -44,7 +44,11 @@ pub(crate) const PROGRAMS: &[Program] = &[
         package: "util-linux",
         why: "runs programs in the lab without hiding bpffs, as `ip netns exec` does",
     },
-    Program { name: "strace", package: "strace", why: "kills the agent right before a step" },
+    Program {
+        name: "strace",
+        package: "strace",
+        why: "ends the agent before a step, fails a disk",
+    },
     Program { name: "unbound", package: "unbound", why: "answers for DNS names in the lab" },
     Program {
         name: "prlimit",
@@ -52,6 +56,7 @@ pub(crate) const PROGRAMS: &[Program] = &[
         why: "takes file descriptors from a running agent",
     },
     Program { name: "python3", package: "python3", why: "runs independent clients and servers" },
+    Program { name: "unshare", package: "util-linux", why: "gives the spool a disk that is full" },
 ];
 
 /// The programs that are not there.
@@ -62,6 +67,14 @@ pub(crate) fn missing() -> Vec<&'static Program> {
 /// The command that installs them.
 pub(crate) fn install_line(missing: &[&Program]) -> String {
     format!("apt-get install --no-install-recommends {}", packages_of(missing).join(" "))
+}
+
+/// Installs a package that has no program to look for.
+pub(crate) fn install(package: &str) -> Result<()> {
+    if !is_root() || find_program("apt-get").is_none() {
+        bail!("as root, run\n  apt-get install --no-install-recommends {package}");
+    }
+    apt_install(&[package])
 }
 
 /// Installs what is missing as root; otherwise names it.
@@ -77,15 +90,17 @@ pub(crate) fn ensure() -> Result<()> {
         eprintln!("as root, run\n  {}", install_line(&missing));
         return Ok(());
     }
+    apt_install(&packages_of(&missing))
+}
+
+fn apt_install(packages: &[&str]) -> Result<()> {
     let apt = || {
         let mut command = Command::new("apt-get");
         command.env("DEBIAN_FRONTEND", "noninteractive").arg("-q");
         command
     };
     run_download(apt().arg("update"))?;
-    run_download(
-        apt().args(["install", "--yes", "--no-install-recommends"]).args(packages_of(&missing)),
-    )
+    run_download(apt().args(["install", "--yes", "--no-install-recommends"]).args(packages))
 }
 
 /// Whether this process runs as root.

@@ -356,9 +356,9 @@ fn bind(config: &Config, registry: &Registry) -> Result<Vec<Listener>, Error> {
 }
 
 async fn open_spool(config: &config::Spool, registry: &Registry) -> Result<Arc<dyn Spool>, Error> {
-    let metrics = spool::metrics::Metrics::register(registry)?;
     let spool: Arc<dyn Spool> = match &config.store {
         Store::Disk(directory) => {
+            let metrics = spool::metrics::Metrics::register(registry)?;
             let (config, directory) = (config.clone(), directory.clone());
             let open = move || DiskSpool::open(&config, &directory, metrics);
             let opened = tokio::task::spawn_blocking(open).await;
