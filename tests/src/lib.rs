@@ -13,7 +13,8 @@
 //! | [`peer`] | the server behind the gate, and single attempts to reach it |
 //! | [`prober`] | a steady stream of attempts, to see each single wrong verdict |
 //! | [`agent`] | the agent as a process: configuration, start, stop, questions |
-//! | [`tls`], [`http`], [`process`] | what these need |
+//! | [`guest`] | a machine of its own, whose power can be cut |
+//! | [`tls`], [`http`], [`process`], [`spooled`] | what these need |
 //!
 //! # When things fail
 //!
@@ -22,6 +23,7 @@
 //! down: see `lab/janitor.rs`.
 
 pub mod agent;
+pub mod guest;
 pub mod http;
 pub mod lab;
 pub mod peer;
@@ -29,6 +31,7 @@ pub mod prober;
 pub mod process;
 pub mod proxy;
 pub mod service;
+pub mod spooled;
 pub mod tls;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -37,6 +37,13 @@ pub(crate) const PROGRAMS: &[Program] = &[
         package: "util-linux",
         why: "runs programs in the lab without hiding bpffs, as `ip netns exec` does",
     },
+    Program { name: "mkfs.ext4", package: "e2fsprogs", why: "makes the disk of a guest" },
+    Program { name: "objcopy", package: "binutils", why: "makes a guest's program small" },
+    Program {
+        name: "qemu-system-x86_64",
+        package: "qemu-system-x86",
+        why: "is the machine whose power is cut",
+    },
     Program { name: "strace", package: "strace", why: "has the spool's disk fail" },
     Program { name: "unshare", package: "util-linux", why: "gives the spool a disk that is full" },
 ];
