@@ -30,7 +30,7 @@ impl Benchmark {
 
 /// Runs a benchmark.
 pub(crate) fn run(benchmark: Benchmark) -> Result<()> {
-    setup::run()?;
+    setup::for_tests()?;
     let twins = object(Some("twins"))?;
     let mut cargo = command::cargo();
     cargo

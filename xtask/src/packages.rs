@@ -18,16 +18,26 @@ pub(crate) struct Program {
     pub(crate) why: &'static str,
 }
 
-/// Everything that a build or a test calls and Rust's tools do not bring.
+/// What a build and the demonstration call, and Rust's tools do not bring.
 pub(crate) const PROGRAMS: &[Program] = &[
     Program { name: "cc", package: "gcc", why: "links host programs and builds C libraries" },
-    Program { name: "c++", package: "g++", why: "builds libFuzzer" },
     Program { name: "ip", package: "iproute2", why: "makes the lab's namespaces and links" },
+    Program {
+        name: "nsenter",
+        package: "util-linux",
+        why: "runs programs in the lab without hiding bpffs, as `ip netns exec` does",
+    },
+];
+
+/// What tests and benchmarks call besides.
+pub(crate) const TEST_PROGRAMS: &[Program] = &[
+    Program { name: "c++", package: "g++", why: "builds libFuzzer" },
     Program {
         name: "ipset",
         package: "ipset",
         why: "takes exported lists, and is measured beside",
     },
+    Program { name: "mkfs.ext4", package: "e2fsprogs", why: "makes the disk of a guest" },
     Program {
         name: "nats-server",
         package: "nats-server",
@@ -39,10 +49,17 @@ pub(crate) const PROGRAMS: &[Program] = &[
         why: "takes exported lists, and is measured beside",
     },
     Program { name: "nginx", package: "nginx-light", why: "serves lists over HTTPS in the lab" },
+    Program { name: "objcopy", package: "binutils", why: "makes a guest's program small" },
     Program {
-        name: "nsenter",
+        name: "prlimit",
         package: "util-linux",
-        why: "runs programs in the lab without hiding bpffs, as `ip netns exec` does",
+        why: "takes file descriptors from a running agent",
+    },
+    Program { name: "python3", package: "python3", why: "runs independent clients and servers" },
+    Program {
+        name: "qemu-system-x86_64",
+        package: "qemu-system-x86",
+        why: "is the machine whose power is cut",
     },
     Program {
         name: "strace",
@@ -50,18 +67,12 @@ pub(crate) const PROGRAMS: &[Program] = &[
         why: "ends the agent before a step, fails a disk",
     },
     Program { name: "unbound", package: "unbound", why: "answers for DNS names in the lab" },
-    Program {
-        name: "prlimit",
-        package: "util-linux",
-        why: "takes file descriptors from a running agent",
-    },
-    Program { name: "python3", package: "python3", why: "runs independent clients and servers" },
     Program { name: "unshare", package: "util-linux", why: "gives the spool a disk that is full" },
 ];
 
-/// The programs that are not there.
-pub(crate) fn missing() -> Vec<&'static Program> {
-    PROGRAMS.iter().filter(|program| find_program(program.name).is_none()).collect()
+/// Those programs that are not there.
+pub(crate) fn missing(programs: &[Program]) -> Vec<&Program> {
+    programs.iter().filter(|program| find_program(program.name).is_none()).collect()
 }
 
 /// The command that installs them.
@@ -78,8 +89,8 @@ pub(crate) fn install(package: &str) -> Result<()> {
 }
 
 /// Installs what is missing as root; otherwise names it.
-pub(crate) fn ensure() -> Result<()> {
-    let missing = missing();
+pub(crate) fn ensure(programs: &[Program]) -> Result<()> {
+    let missing = missing(programs);
     if missing.is_empty() {
         return Ok(());
     }
