@@ -209,8 +209,6 @@ impl Writer {
                     self.commit(batch);
                     return Err(Some(job.reply));
                 }
-                // Who gave up waiting has answered that it was not accepted.
-                Task::Append(_) if job.reply.is_closed() => continue,
                 task => bytes = bytes.saturating_add(task.bytes()),
             }
             batch.push(job);
@@ -287,6 +285,11 @@ impl Writer {
             && free.saturating_add(free_bytes(connection).map_err(Failure::Statement)?)
                 < self.shared.reserve;
         for job in batch {
+            if matches!(job.task, Task::Append(_)) && job.reply.is_closed() {
+                // Who gave up waiting has answered that it was not accepted.
+                answers.push(Ok((0, false)));
+                continue;
+            }
             let before = changes.len();
             let answer = self
                 .perform(connection, &mut job.task, now, Room { bytes: room, scarce }, &mut changes)
