@@ -54,6 +54,8 @@ const BATCH_BYTES: usize = 8 << 20;
 const LOG_PAGES: i64 = (16 << 20) / database::PAGE;
 /// The longest wait for those who may come back.
 const PAUSE: Duration = Duration::from_millis(1);
+/// How long after a failure that is not tried again.
+const CHECKPOINT_RETRY: Duration = Duration::from_secs(1);
 /// How often it is looked for what is too old.
 const EXPIRY: Duration = Duration::from_secs(60);
 /// Free bytes of the file beyond which it is made smaller, and by how many pages at
@@ -105,8 +107,9 @@ pub(super) struct Writer {
     pause: Duration,
     /// Whether the last batch failed.
     failing: bool,
-    /// Whether the log could not be carried into the database.
-    stuck: bool,
+    /// Until when the log is left where it is, because it could not be carried into
+    /// the database.
+    stuck: Option<Instant>,
 }
 
 /// Why a batch failed.
@@ -148,7 +151,7 @@ impl Writer {
             last_size: 0,
             pause: Duration::ZERO,
             failing: false,
-            stuck: false,
+            stuck: None,
         }
     }
 
@@ -209,8 +212,6 @@ impl Writer {
                     self.commit(batch);
                     return Err(Some(job.reply));
                 }
-                // Who gave up waiting has answered that it was not accepted.
-                Task::Append(_) if job.reply.is_closed() => continue,
                 task => bytes = bytes.saturating_add(task.bytes()),
             }
             batch.push(job);
@@ -287,6 +288,11 @@ impl Writer {
             && free.saturating_add(free_bytes(connection).map_err(Failure::Statement)?)
                 < self.shared.reserve;
         for job in batch {
+            if matches!(job.task, Task::Append(_)) && job.reply.is_closed() {
+                // Who gave up waiting has answered that it was not accepted.
+                answers.push(Ok((0, false)));
+                continue;
+            }
             let before = changes.len();
             let answer = self
                 .perform(connection, &mut job.task, now, Room { bytes: room, scarce }, &mut changes)
@@ -453,6 +459,10 @@ impl Writer {
     /// gives back what the file does not need. By then all are answered.
     fn maintain(&mut self, idle: bool) {
         let Some(connection) = &self.connection else { return };
+        let now = Instant::now();
+        if self.stuck.is_some_and(|until| now < until) {
+            return;
+        }
         let least = if idle { 1 } else { LOG_PAGES };
         let carry_over = || -> Result<(), rusqlite::Error> {
             if log_pages(connection)? < least {
@@ -466,13 +476,16 @@ impl Writer {
             }
             connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
         };
-        match carry_over() {
-            Ok(()) => self.stuck = false,
-            Err(error) if !mem::replace(&mut self.stuck, true) => tracing::warn!(
-                directory = %self.directory.path().display(), %error,
-                "the spool's log cannot be carried into its database; it grows until it can",
-            ),
-            Err(_) => {}
+        if let Err(error) = carry_over() {
+            // All of it is written again the next time, so not after each commit.
+            if mem::replace(&mut self.stuck, now.checked_add(CHECKPOINT_RETRY)).is_none() {
+                tracing::warn!(
+                    directory = %self.directory.path().display(), %error,
+                    "the spool's log cannot be carried into its database; it grows until it can",
+                );
+            }
+        } else {
+            self.stuck = None;
         }
     }
 }
