@@ -49,7 +49,7 @@ pub(crate) fn run() -> Result<()> {
         Err(_) => println!("rustc             MISSING"),
     }
 
-    let missing = packages::missing();
+    let missing = packages::missing(packages::PROGRAMS);
     for program in packages::PROGRAMS {
         let state = if missing.contains(&program) { "MISSING" } else { "found" };
         println!("{:<17} {state}: package {}, {}", program.name, program.package, program.why);

@@ -39,9 +39,16 @@ pub(crate) const PROGRAMS: &[Program] = &[
     },
 ];
 
-/// The programs that are not there.
-pub(crate) fn missing() -> Vec<&'static Program> {
-    PROGRAMS.iter().filter(|program| find_program(program.name).is_none()).collect()
+/// The proxies that the relay is measured beside. Only that needs them, and installing
+/// them starts a service where systemd runs.
+pub(crate) const PROXIES: &[Program] = &[
+    Program { name: "haproxy", package: "haproxy", why: "is measured beside the relay" },
+    Program { name: "nginx", package: "nginx", why: "is measured beside the relay" },
+];
+
+/// Those of the programs that are not there.
+pub(crate) fn missing(programs: &'static [Program]) -> Vec<&'static Program> {
+    programs.iter().filter(|program| find_program(program.name).is_none()).collect()
 }
 
 /// The command that installs them.
@@ -50,8 +57,8 @@ pub(crate) fn install_line(missing: &[&Program]) -> String {
 }
 
 /// Installs what is missing as root; otherwise names it.
-pub(crate) fn ensure() -> Result<()> {
-    let missing = missing();
+pub(crate) fn ensure(programs: &'static [Program]) -> Result<()> {
+    let missing = missing(programs);
     if missing.is_empty() {
         return Ok(());
     }

@@ -32,7 +32,7 @@ pub(crate) fn run() -> Result<()> {
             resolve(&Places::of_this_machine())?
         }
     };
-    packages::ensure()?;
+    packages::ensure(packages::PROGRAMS)?;
     eprintln!(
         "setup: rustc {} (LLVM {}) from {}, bpf-linker {}",
         toolchain.compiler.version.release,
