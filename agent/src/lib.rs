@@ -16,7 +16,7 @@
 //!   on to the internal server.
 //! - [`admin`] answers people, Prometheus and the command line.
 //! - [`config`] turns a TOML file into checked types; [`telemetry`] logs and
-//!   counts.
+//!   counts; [`tls`] is whom its clients trust.
 //! - [`daemon`] starts, keeps and stops all of them; [`cli`] is one file per
 //!   command.
 //!
@@ -37,6 +37,8 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod gate;
+mod random;
 pub mod relay;
 pub mod source;
 pub mod telemetry;
+pub mod tls;

@@ -3,21 +3,23 @@
 //! End-to-end tests and `cargo xtask run` share it. Nothing in it is simulated that
 //! the kernel can do for real: hosts are network namespaces joined by veth pairs,
 //! senders own addresses that Microsoft publishes, packets pass the agent's XDP
-//! program, HTTPS is HTTPS. Only the far ends are stand-ins.
+//! program, HTTPS is HTTPS. Only far ends that nobody can install are stand-ins.
 //!
 //! | module | owns |
 //! |---|---|
 //! | [`lab`] | namespaces, addresses, routes, files, and taking all of it down |
 //! | [`service`] | a stand-in of Microsoft's endpoint service, and what can go wrong with it |
+//! | [`server`] | real servers of the distribution: nginx, unbound |
 //! | [`proxy`] | an HTTP proxy between the edge host and the service |
 //! | [`peer`] | the server behind the gate, and single attempts to reach it |
 //! | [`prober`] | a steady stream of attempts, to see each single wrong verdict |
 //! | [`agent`] | the agent as a process: configuration, start, stop, questions |
+//! | [`nats`] | a cluster of NATS servers, without the lab |
 //! | [`tls`], [`http`], [`process`] | what these need |
 //!
 //! # When things fail
 //!
-//! All of it needs root and says so. Every wait has an end, and an error tells what
+//! All of it but [`nats`] needs root and says so. Every wait has an end, and an error tells what
 //! was waited for and what the agent logged. However a test ends, its lab is taken
 //! down: see `lab/janitor.rs`.
 
@@ -26,11 +28,13 @@ pub mod http;
 pub mod lab;
 pub mod load;
 pub mod notification;
+pub mod nats;
 pub mod peer;
 pub mod pega;
 pub mod prober;
 pub mod process;
 pub mod proxy;
+pub mod server;
 pub mod service;
 pub mod tls;
 

@@ -146,6 +146,41 @@ fn a_temporary_entry_can_be_taken_back() {
 }
 
 #[test]
+fn every_command_speaks_json() {
+    let lab = Lab::new().unwrap();
+    let _service = EndpointService::start(&lab).unwrap();
+    let mut agent = start(&lab);
+    agent.wait_for_version("Worldwide", FIRST, SOON).unwrap();
+    let file = lab.directory().join("worldwide.json");
+    fs::write(&file, with_addition().sets()).unwrap();
+    for (command, field) in [
+        (&["status"][..], "feeds"),
+        (&["check", "203.0.113.7"], "verdicts"),
+        (&["diff"], "feeds"),
+        (&["history"], "records"),
+        (&["export"], "sources"),
+        (&["config", "check"], "guards"),
+        (&["feed", "refresh"], "diff"),
+        (&["feed", "refresh", "--dry-run"], "diff"),
+        (&["feed", "hold"], "diff"),
+        (&["feed", "resume"], "diff"),
+        (&["feed", "accept", "Worldwide"], "diff"),
+        (&["feed", "import", file.to_str().unwrap(), "--version", NEXT], "list"),
+    ] {
+        let answer = agent.json(command).unwrap();
+        assert!(!answer[field].is_null(), "{command:?}: {answer:#}");
+    }
+    for command in
+        [&["allow", "203.0.113.7", "--for", "1h", "--reason", "a probe"][..], &["allow", "list"]]
+    {
+        assert_eq!(agent.json(command).unwrap()[0]["prefix"], "203.0.113.7/32", "{command:?}");
+    }
+    assert_eq!(agent.json(&["allow", "remove", "203.0.113.7"]).unwrap(), json!([]));
+    agent.terminate().unwrap();
+    assert_eq!(agent.json(&["detach"]).unwrap()["detached"].as_array().unwrap().len(), 1);
+}
+
+#[test]
 fn what_is_imported_is_in_force_at_once_and_vetted() {
     let lab = Lab::new().unwrap();
     let agent = start(&lab);

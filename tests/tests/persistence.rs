@@ -1,5 +1,5 @@
-//! What survives a bad day: a full disk, and a kill at any moment of an update.
-//! Needs root and the agent's binary.
+//! What survives a bad day: a full disk, a kill at each step of an update, and at any
+//! other moment of it. Needs root, strace and the agent's binary.
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first thing that goes wrong")]
 #![allow(clippy::indexing_slicing, reason = "what JSON does not have is null, and told")]
@@ -9,7 +9,10 @@ use std::{
     env,
     ffi::OsString,
     fs::{self, DirEntry},
+    io,
+    os::unix::process::ExitStatusExt,
     path::Path,
+    process::{Child, Command, Stdio},
     thread::sleep,
     time::{Duration, Instant, SystemTime},
 };
@@ -19,6 +22,7 @@ use exogate_tests::{
     lab::{Family, Lab, Peer},
     peer::{HTTPS, Reached},
     prober::{Plan, Prober},
+    process::wait,
     service::{EndpointService, Instance, Publication},
 };
 use serde_json::{Value, json};
@@ -82,6 +86,86 @@ fn a_full_disk_stops_no_update_and_is_made_good_later() {
     let status = agent.status_json().unwrap();
     assert_eq!(status["feeds"][0]["version"], next, "{status:#}");
     assert_eq!(status["feeds"][0]["provenance"], "last_known_good", "{status:#}");
+}
+
+/// The steps of an update that the kernel sees, in order: the system call that a step
+/// begins with, the file of the state directory that it is about, and whether the new
+/// list is in force and stored when the agent dies there.
+const STEPS: [(&str, Option<&str>, bool, bool); 7] = [
+    // Before the idle table is written, its readers are waited for.
+    ("membarrier", None, false, false),
+    ("openat", Some("state.json.new"), true, false),
+    ("write", Some("state.json.new"), true, false),
+    ("fsync", Some("state.json.new"), true, false),
+    ("/^rename", Some("state.json.new"), true, false),
+    ("fsync", Some(""), true, true),
+    ("openat", Some("history.jsonl"), true, true),
+];
+
+#[test]
+fn a_kill_before_each_step_of_an_update_is_made_good_by_the_next_start() {
+    let lab = Lab::new().unwrap();
+    let service = EndpointService::start(&lab).unwrap();
+    let mut agent = Agent::new(&lab).unwrap();
+    agent.start().unwrap();
+    agent.wait_for_version("Worldwide", FIRST, SOON).unwrap();
+    let prober = Prober::start(&lab, Plan::default()).unwrap();
+    let mut stored = FIRST.to_owned();
+    for (number, (call, file, in_force, is_stored)) in (1..).zip(STEPS) {
+        let what = format!("before {call} {file:?}");
+        let (next, publication) = version(number);
+        let added = format!("45.60.{number}.9").parse().unwrap();
+        lab.add_source(Peer::Stranger, added).unwrap();
+
+        let file = file.map(|file| agent.state_directory().join(file));
+        let mut killer = kill_before(&agent, call, file.as_deref());
+        service.publish(publication);
+        // It dies of the order, and cannot answer.
+        let refresh = agent.cli(&["feed", "refresh"]).unwrap();
+        assert_ne!(refresh.code, 0, "{what}: {refresh:?}");
+        let status = agent.wait_exit(SOON).unwrap();
+        assert_eq!(status.signal(), Some(9), "{what}: {}", agent.log());
+        wait(&mut killer, SOON).unwrap();
+
+        // The filter goes on without its agent, with one list or the other.
+        let reached = lab.connect_from(Peer::Stranger, added, HTTPS).unwrap();
+        assert_eq!(reached.passed(), in_force, "{what}: {}", agent.log());
+        let check = agent.json(&["check", "40.96.1.2"]).unwrap();
+        assert_eq!(check["answered_by"], "offline", "{what}");
+        let expected = if is_stored { &next } else { &stored };
+        assert_eq!(check["feeds"][0]["version"], **expected, "{what}: {}", agent.log());
+
+        agent.start().unwrap();
+        agent.wait_for_version("Worldwide", &next, SOON).unwrap();
+        assert!(lab.connect_from(Peer::Stranger, added, HTTPS).unwrap().passed(), "{what}");
+        assert!(!agent.state_directory().join("state.json.damaged").exists(), "{what}");
+        stored = next;
+    }
+    let report = prober.stop().unwrap();
+    println!("{report}");
+    report.expect_only(&[Peer::Exchange, Peer::Graph]).unwrap();
+}
+
+/// Kills the agent right before a thread of it makes a system call, from now on.
+fn kill_before(agent: &Agent, call: &str, path: Option<&Path>) -> Child {
+    let pid = agent.pid().unwrap();
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-o", "/dev/null", "-p", &pid.to_string()]);
+    strace.args(["-e", &format!("trace={call}"), "-e", &format!("inject={call}:signal=SIGKILL")]);
+    if let Some(path) = path {
+        strace.arg("-P").arg(path);
+    }
+    let killer = strace.stdin(Stdio::null()).spawn().unwrap();
+    let begin = Instant::now();
+    let traced = |thread: io::Result<DirEntry>| {
+        let status = fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
+        !status.contains("TracerPid:\t0\n")
+    };
+    while !fs::read_dir(format!("/proc/{pid}/task")).unwrap().all(traced) {
+        assert!(begin.elapsed() < SOON, "strace does not take hold of the agent");
+        sleep(Duration::from_millis(5));
+    }
+    killer
 }
 
 #[test]

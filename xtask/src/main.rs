@@ -8,6 +8,7 @@ mod bench;
 mod command;
 mod debian;
 mod doctor;
+mod fuzz;
 mod packages;
 mod run;
 mod setup;
@@ -62,6 +63,14 @@ enum Action {
         /// What to measure
         benchmark: bench::Benchmark,
     },
+    /// Give the parsers of outside data bytes that nobody would write
+    Fuzz {
+        /// One of the files in tests/fuzz/src/bin; all if not given
+        target: Option<String>,
+        /// For how long, each
+        #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
+        seconds: u32,
+    },
     /// Set up, then check formatting and lints and run all tests
     Test {
         /// Run the long trials in full: crashes, power cuts, kernels, soaks
@@ -91,6 +100,7 @@ fn perform(action: Action) -> Result<ExitCode> {
         Action::Object { example } => println!("{}", object(example.as_deref())?.display()),
         Action::Run { once, agent } => run::run(once, agent)?,
         Action::Bench { benchmark } => bench::run(benchmark)?,
+        Action::Fuzz { target, seconds } => fuzz::run_targets(target.as_deref(), seconds)?,
         Action::Test { soak, quick } => return test::run_all(test::Scope { quick, soak }),
     }
     Ok(ExitCode::SUCCESS)

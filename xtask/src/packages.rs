@@ -21,6 +21,7 @@ pub(crate) struct Program {
 /// Everything that a build or a test calls and Rust's tools do not bring.
 pub(crate) const PROGRAMS: &[Program] = &[
     Program { name: "cc", package: "gcc", why: "links host programs and builds C libraries" },
+    Program { name: "c++", package: "g++", why: "builds libFuzzer" },
     Program { name: "ip", package: "iproute2", why: "makes the lab's namespaces and links" },
     Program {
         name: "ipset",
@@ -28,15 +29,23 @@ pub(crate) const PROGRAMS: &[Program] = &[
         why: "takes exported lists, and is measured beside",
     },
     Program {
+        name: "nats-server",
+        package: "nats-server",
+        why: "is the cluster that a shared spool is tested on",
+    },
+    Program {
         name: "nft",
         package: "nftables",
         why: "takes exported lists, and is measured beside",
     },
+    Program { name: "nginx", package: "nginx-light", why: "serves lists over HTTPS in the lab" },
     Program {
         name: "nsenter",
         package: "util-linux",
         why: "runs programs in the lab without hiding bpffs, as `ip netns exec` does",
     },
+    Program { name: "strace", package: "strace", why: "kills the agent right before a step" },
+    Program { name: "unbound", package: "unbound", why: "answers for DNS names in the lab" },
 ];
 
 /// The proxies that the relay is measured beside. Only that needs them, and installing

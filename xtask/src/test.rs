@@ -10,12 +10,16 @@ use crate::{
 };
 use anyhow::Result;
 use std::{
+    env,
     process::{Command, ExitCode},
     time::{Duration, Instant},
 };
 
 /// Tells the tests to run their long trials in full.
 const SOAK: &str = "EXOGATE_SOAK";
+/// Seconds for each fuzz target.
+const FUZZ: &str = "5";
+const FUZZ_SOAK: &str = "60";
 
 /// How much to test.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,7 +40,7 @@ struct Stage {
 pub(crate) fn run_all(scope: Scope) -> Result<ExitCode> {
     let begin = Instant::now();
     let mut results = vec![timed("setup", setup::run)];
-    for Stage { name, mut command } in stages(scope) {
+    for Stage { name, mut command } in stages(scope)? {
         results.push(timed(name, || run(&mut command)));
     }
 
@@ -49,7 +53,7 @@ pub(crate) fn run_all(scope: Scope) -> Result<ExitCode> {
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn stages(scope: Scope) -> Vec<Stage> {
+fn stages(scope: Scope) -> Result<Vec<Stage>> {
     let stage = |name, arguments: &[&str]| {
         let mut command = cargo();
         command.args(arguments);
@@ -63,14 +67,21 @@ fn stages(scope: Scope) -> Vec<Stage> {
     if scope.soak {
         test.command.env(SOAK, "1");
     }
-    vec![
+    let mut stages = vec![
         stage("format", &["fmt", "--all", "--check"]),
+        stage("format", &["fmt", "--check", "--manifest-path", "tests/fuzz/Cargo.toml"]),
         stage("lint", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
         // The end-to-end tests start the agent, which cargo does not build for another
         // package's tests.
         stage("build", &["build", "--package", "exogate"]),
         test,
-    ]
+    ];
+    if !scope.quick {
+        let mut command = Command::new(env::current_exe()?);
+        command.args(["fuzz", "--seconds", if scope.soak { FUZZ_SOAK } else { FUZZ }]);
+        stages.push(Stage { name: "fuzz", command });
+    }
+    Ok(stages)
 }
 
 /// How a stage ended.
@@ -104,7 +115,7 @@ mod tests {
     use super::*;
 
     fn test_arguments(scope: Scope) -> Vec<String> {
-        let stage = stages(scope).pop().unwrap();
+        let stage = stages(scope).unwrap().into_iter().find(|stage| stage.name == "test").unwrap();
         stage.command.get_args().map(|word| word.to_string_lossy().into_owned()).collect()
     }
 
@@ -116,16 +127,21 @@ mod tests {
     #[test]
     fn only_soak_runs_the_long_trials_in_full() {
         let asks = |soak| {
-            let stage = stages(Scope { soak, quick: false }).pop().unwrap();
-            stage.command.get_envs().any(|(name, _)| name == SOAK)
+            let stages = stages(Scope { soak, quick: false }).unwrap();
+            let trials =
+                stages.iter().any(|stage| stage.command.get_envs().any(|(name, _)| name == SOAK));
+            let fuzz = stages.iter().any(|stage| stage.command.get_args().any(|a| a == FUZZ_SOAK));
+            (trials, fuzz)
         };
-        assert!(asks(true));
-        assert!(!asks(false));
+        assert_eq!(asks(true), (true, true));
+        assert_eq!(asks(false), (false, false));
     }
 
     #[test]
-    fn quick_leaves_out_the_end_to_end_tests_only() {
+    fn quick_leaves_out_the_end_to_end_tests_and_fuzzing() {
         let arguments = test_arguments(Scope { soak: false, quick: true });
         assert!(arguments.ends_with(&["--exclude".to_owned(), "exogate-tests".to_owned()]));
+        let stages = stages(Scope { soak: false, quick: true }).unwrap();
+        assert!(stages.iter().all(|stage| stage.name != "fuzz"));
     }
 }

@@ -94,7 +94,7 @@ pub struct Source {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Feed {
     /// The name of the instance, or of the source.
-    pub instance: String,
+    pub feed: String,
     /// `instance` or `source`.
     #[serde(default)]
     pub kind: String,
@@ -398,7 +398,7 @@ pub struct Match {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CheckedFeed {
     /// The instance, or the source.
-    pub instance: String,
+    pub feed: String,
     /// Its version, where known.
     pub version: Option<String>,
     /// Where it was taken from.

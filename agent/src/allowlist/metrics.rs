@@ -76,12 +76,12 @@ impl Metrics {
                 registry,
                 "exogate_feed_version",
                 "Version of the endpoint sets in force, YYYYMMDDNN; absent if unknown.",
-                &["instance"],
+                &["feed"],
             )?,
             instances: Polls::register(
                 registry,
                 "exogate_feed",
-                "instance",
+                "feed",
                 ["the web service", "the endpoint sets"],
             )?,
             sources: Polls::register(

@@ -247,7 +247,8 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Known, Error> {
         }
         found => return Err(Error::Newer { path: path.to_owned(), found }),
     };
-    if !matches {
+    // A fuzzer would never get behind a checksum.
+    if !matches && !cfg!(fuzzing) {
         return Err(damaged("the checksum does not match".to_owned()));
     }
     let mut known = Known { hold: body.hold, temporary: body.temporary, ..Known::default() };

@@ -69,7 +69,7 @@ fn print(check: &Check) {
     for feed in &check.feeds {
         say!(
             "  {}: published version {}, {} since {}",
-            feed.instance,
+            feed.feed,
             feed.version.as_deref().unwrap_or("unknown"),
             feed.provenance,
             ago(feed.since.as_deref())

@@ -109,13 +109,21 @@ enum Command {
     /// Remove the filter from all interfaces
     ///
     /// Stop the agent first. Without this program: rm -r /sys/fs/bpf/exogate
-    Detach,
+    Detach {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
     /// Say whether a configuration is valid, and what it amounts to
-    Check,
+    Check {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Runs the command line and returns its exit status.
@@ -165,8 +173,8 @@ async fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
             let format = if json { ExportFormat::Json } else { format };
             export::run(&file, format, sources).await
         }
-        Command::Config(ConfigCommand::Check) => config::check(&file),
-        Command::Detach => detach::run(&file),
+        Command::Config(ConfigCommand::Check { json }) => config::check(&file, json),
+        Command::Detach { json } => detach::run(&file, json),
     }
 }
 

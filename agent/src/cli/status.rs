@@ -108,7 +108,7 @@ fn write_feed(text: &mut String, feed: &Feed) -> std::fmt::Result {
     writeln!(
         text,
         "\nfeed {}: version {}, {} since {}",
-        feed.instance,
+        feed.feed,
         unknown(&feed.version),
         feed.provenance,
         ago(feed.since.as_deref())

@@ -6,6 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::source::concealed;
+
+/// Longest message, and longest line that is quoted.
+const LONGEST: usize = 1000;
+
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -24,7 +29,7 @@ pub enum Error {
         path: PathBuf,
         /// The line, from 1.
         line: usize,
-        /// The line itself, which names the key.
+        /// The line itself, which names the key, without what may be a secret.
         text: String,
         /// What is wrong and what is allowed.
         message: String,
@@ -53,8 +58,13 @@ impl Fault {
         Error::Invalid {
             path: path.to_owned(),
             line: index.saturating_add(1),
-            text: text.lines().nth(index).unwrap_or_default().trim().to_owned(),
-            message: self.message,
+            text: fit_for_a_log(text.lines().nth(index).unwrap_or_default().trim()),
+            message: fit_for_a_log(&self.message),
         }
     }
+}
+
+/// The beginning of a text, without secrets and without what a terminal would obey.
+fn fit_for_a_log(text: &str) -> String {
+    concealed(text).chars().filter(|c| !c.is_control()).take(LONGEST).collect()
 }

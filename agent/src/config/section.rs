@@ -133,8 +133,7 @@ pub struct Feed {
     #[serde(deserialize_with = "value::duration")]
     pub timeout: Duration,
     /// The first poll comes at a random moment within this time, so that hosts
-    /// that start together do not ask together. Where the built-in snapshot is
-    /// all there is, it comes at once. At most 1 h.
+    /// that start together do not ask together. At most 1 h.
     #[serde(deserialize_with = "value::duration")]
     pub first_poll_within: Duration,
     /// How long a prefix stays that is no longer published. At most 30 d.

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::value::{self, Port, Prefix};
 use crate::source::{
-    Definition, Location,
+    Definition, Location, Url,
     feed::FeedId,
     microsoft365::{HostPattern, Instance, Selection},
 };
@@ -128,13 +128,13 @@ impl RawSource {
 
     /// Whether every key that is given means something for the kind.
     fn check_kinds(&self) -> Result<(), String> {
-        use Kind::{Dns, File, ServiceTags, Url};
+        use Kind::{Dns, File, ServiceTags};
         let fetched = self.url.is_some();
         for (given, key, kinds) in [
             (self.path.is_some(), "path", &[File, ServiceTags][..]),
             (self.allow_private, "allow_private", &[File]),
-            (self.url.is_some(), "url", &[Url, ServiceTags]),
-            (!self.exported.is_empty(), "exported", &[Url]),
+            (self.url.is_some(), "url", &[Kind::Url, ServiceTags]),
+            (!self.exported.is_empty(), "exported", &[Kind::Url]),
             (!self.names.is_empty(), "names", &[Dns]),
             (!self.servers.is_empty(), "servers", &[Dns]),
             (!self.tags.is_empty(), "tags", &[ServiceTags]),
@@ -148,7 +148,7 @@ impl RawSource {
         if !fetched && (self.ca_file.is_some() || self.interval.is_some()) {
             return Err("ca_file and interval are for sources with a url".to_owned());
         }
-        if matches!(self.kind, File | Url | Dns | ServiceTags) && self.instance.is_some() {
+        if matches!(self.kind, File | Kind::Url | Dns | ServiceTags) && self.instance.is_some() {
             return Err(format!("a source of kind \"{}\" has no instance", self.kind.name()));
         }
         if self.interval.is_some_and(|interval| !(MIN_INTERVAL..=MAX_INTERVAL).contains(&interval))
@@ -210,16 +210,8 @@ impl RawSource {
         }
     }
 
-    fn https_url(&self) -> Result<Option<String>, String> {
-        let Some(text) = &self.url else { return Ok(None) };
-        let url: Option<hyper::Uri> = text.parse().ok();
-        if url.is_some_and(|url| url.scheme_str() == Some("https") && url.host().is_some()) {
-            return Ok(Some(text.clone()));
-        }
-        Err(format!(
-            "url {text:?} is not allowed; it must be https://host[:port]/path, because the list \
-             decides who may pass"
-        ))
+    fn https_url(&self) -> Result<Option<Url>, String> {
+        self.url.as_deref().map(Url::try_from).transpose()
     }
 
     /// Sources of the web service and fixed ones.

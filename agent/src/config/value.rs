@@ -8,7 +8,7 @@ use serde::{
     de::{Error, SeqAccess, Visitor},
 };
 
-use crate::source::parse_prefix;
+use crate::source::{concealed, parse_prefix};
 
 /// A span of time as text: `20s`, `5m`, `1h`, `30d`.
 pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
@@ -105,8 +105,9 @@ pub(super) fn base_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Str
             Ok(text.trim_end_matches('/').to_owned())
         }
         _ => Err(D::Error::custom(format_args!(
-            "{text:?} is not allowed; it must be https://host[:port][/path], because the list \
-             decides who may pass"
+            "{:?} is not allowed; it must be https://host[:port][/path], because the list decides \
+             who may pass",
+            concealed(&text)
         ))),
     }
 }

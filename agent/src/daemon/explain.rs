@@ -75,7 +75,7 @@ pub fn explain(list: &AllowList, config: &Config, address: IpAddr) -> Check {
             .feeds()
             .iter()
             .map(|feed| CheckedFeed {
-                instance: feed.id.to_string(),
+                feed: feed.id.to_string(),
                 version: feed.revision.as_ref().map(ToString::to_string),
                 provenance: feed.provenance.name().to_owned(),
                 since: text(feed.provenance.time()),
@@ -233,7 +233,7 @@ impl Control for Explainer {
 
 fn feed(feed: &FeedStatus) -> Feed {
     Feed {
-        instance: feed.id.to_string(),
+        feed: feed.id.to_string(),
         kind: match feed.id {
             FeedId::Instance(_) => "instance".to_owned(),
             FeedId::Source(_) => "source".to_owned(),

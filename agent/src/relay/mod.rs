@@ -10,6 +10,7 @@
 //!   the draining of all of it.
 //! - [`route`]: host and path to a route; what is checked is what is forwarded.
 //! - [`graph`], [`ews`]: what a request of each kind has to be, and its answer.
+//! - [`secret`]: values that senders have to know.
 //! - [`spool`]: durable, bounded, in order.
 //! - [`deliver`]: from the spool to the upstream, again and again.
 //! - [`upstream`]: pools of servers: health, fail-over, credentials.
@@ -26,6 +27,7 @@ pub mod ews;
 pub mod graph;
 pub mod listen;
 pub mod route;
+pub mod secret;
 pub mod spool;
 pub mod upstream;
 

@@ -19,12 +19,13 @@ use std::{
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-pub use self::origin::Origin;
+pub(crate) use self::url::{concealed, shown};
 use self::{
     feed::{Content, FeedId},
     microsoft365::{EndpointSet, Instance, Selection},
     read::Parse,
 };
+pub use self::{origin::Origin, url::Url};
 
 pub mod dns;
 pub mod feed;
@@ -35,6 +36,7 @@ pub mod microsoft365;
 mod origin;
 pub mod read;
 pub mod service_tags;
+mod url;
 
 /// What a named source consists of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +69,7 @@ pub enum Definition {
     /// A plain list, or the export of another agent, over HTTPS.
     Url {
         /// Where it is.
-        url: String,
+        url: Url,
         /// PEM file with the only certificates to trust for it.
         ca_file: Option<PathBuf>,
         /// The sources of an export; all if empty.
@@ -101,7 +103,7 @@ pub enum Location {
     /// In a file.
     File(PathBuf),
     /// Behind a URL.
-    Url(String),
+    Url(Url),
 }
 
 impl fmt::Display for Location {
@@ -291,22 +293,63 @@ pub fn sort(entries: &mut Vec<Entry>) {
 }
 
 /// Reads a prefix, or a single address as the prefix that holds only it. Host
-/// bits are an error, because they are most often a slip.
+/// bits are an error, because they are most often a slip, and so is an IPv4 address
+/// in IPv6 form, because no packet has it.
 ///
 /// # Errors
 ///
 /// A sentence that says what is wrong with the text.
 pub fn parse_prefix(text: &str) -> Result<IpNet, String> {
     let text = text.trim();
-    if let Ok(address) = text.parse::<IpAddr>() {
-        return Ok(IpNet::from(address));
+    let prefix = match text.parse::<IpAddr>() {
+        Ok(address) => IpNet::from(address),
+        Err(_) => text.parse().map_err(|_| {
+            format!(
+                "{text:?} is not a prefix such as 198.51.100.0/24 or 2001:db8::/32, nor an address"
+            )
+        })?,
+    };
+    if prefix.trunc() != prefix {
+        return Err(format!(
+            "{text} has bits set behind its length; did you mean {}?",
+            prefix.trunc()
+        ));
     }
-    let prefix: IpNet = text.parse().map_err(|_| {
-        format!("{text:?} is not a prefix such as 198.51.100.0/24 or 2001:db8::/32, nor an address")
-    })?;
-    if prefix.trunc() == prefix {
-        Ok(prefix)
-    } else {
-        Err(format!("{text} has bits set behind its length; did you mean {}?", prefix.trunc()))
+    match prefix.addr().to_canonical() {
+        v4 @ IpAddr::V4(_) if prefix.addr().is_ipv6() => {
+            let length = prefix.prefix_len().saturating_sub(96);
+            Err(format!(
+                "{text} is an IPv4 address in IPv6 form, which no packet has; did you mean \
+                 {v4}/{length}?"
+            ))
+        }
+        _ => Ok(prefix),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_is_read_or_its_slip_is_named() {
+        for (text, expected) in [
+            ("198.51.100.7", "198.51.100.7/32"),
+            (" 198.51.100.0/24 ", "198.51.100.0/24"),
+            ("2001:db8::7", "2001:db8::7/128"),
+            ("::/0", "::/0"),
+        ] {
+            assert_eq!(parse_prefix(text).unwrap().to_string(), expected);
+        }
+        for (text, says) in [
+            ("198.51.100.7/24", "did you mean 198.51.100.0/24?"),
+            ("::ffff:198.51.100.7", "did you mean 198.51.100.7/32?"),
+            ("::ffff:198.51.100.0/120", "did you mean 198.51.100.0/24?"),
+            ("198.51.100.0/33", "is not a prefix"),
+            ("probe.example.com", "is not a prefix"),
+        ] {
+            let error = parse_prefix(text).unwrap_err();
+            assert!(error.contains(says), "{error}");
+        }
     }
 }

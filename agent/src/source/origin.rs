@@ -34,7 +34,7 @@ pub enum Origin {
     },
     /// A list that was fetched.
     Url {
-        /// From where.
+        /// From where, without what may be a secret.
         url: Arc<str>,
     },
     /// An address of a DNS name.

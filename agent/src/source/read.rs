@@ -7,7 +7,6 @@ use std::{
 };
 
 use aws_lc_rs::digest;
-use hyper::Uri;
 
 use super::{
     Definition, Entry, List, Location, Origin, dns,
@@ -70,15 +69,13 @@ pub async fn read(
             (body, revision)
         }
         Location::Url(url) => {
-            let uri: Uri =
-                url.parse().map_err(|_| fetch::Error::Setup(format!("{url} is not a URL")))?;
             let options = fetch::Options { ca_file: ca_file.cloned(), proxy, timeout };
             let client = fetch::Client::new(&options)?;
             let tag = match applied {
                 Some(Revision::Tag(tag)) => tag.strip_prefix("etag ").map(str::to_owned),
                 _ => None,
             };
-            match client.get_unless(&uri, tag.as_deref(), parse.limit()).await? {
+            match client.get_unless(url.uri(), tag.as_deref(), parse.limit()).await? {
                 Fetched::Unchanged => {
                     let revision = Revision::Tag(format!("etag {}", tag.unwrap_or_default()));
                     return Ok(Collected::Unchanged { revision, valid_for: None });
@@ -124,7 +121,7 @@ impl Parse<'_> {
             Self::List(sources) => {
                 let origin = match location {
                     Location::File(path) => Origin::File { path: path.to_string_lossy().into() },
-                    Location::Url(url) => Origin::Url { url: url.as_str().into() },
+                    Location::Url(url) => Origin::Url { url: url.to_string().into() },
                 };
                 list::parse(body, sources)?
                     .into_iter()
@@ -259,7 +256,7 @@ mod tests {
 
     fn url(server: &Server) -> Definition {
         Definition::Url {
-            url: format!("{}/list.txt", server.base_url()),
+            url: format!("{}/list.txt", server.base_url()).as_str().try_into().unwrap(),
             ca_file: server.options().ca_file,
             sources: vec![],
             interval: None,

@@ -92,6 +92,23 @@ impl Agent {
         Ok(agent)
     }
 
+    /// Another agent on the same host, with an admin address, a socket and a state of its
+    /// own. It needs another interface, or it is turned away.
+    ///
+    /// # Errors
+    ///
+    /// See [`Agent::new`].
+    pub fn second(lab: &Lab) -> Result<Self> {
+        let mut agent = Self::new(lab)?;
+        agent.admin.set_port(9470);
+        let listen = agent.admin.to_string();
+        agent
+            .set("admin.listen", listen)?
+            .set("admin.socket", text(&agent_file(lab, "second.sock"))?)?
+            .set("state_directory", text(&agent_file(lab, "second-state"))?)?;
+        Ok(agent)
+    }
+
     /// Another program than the one that was just built, for instance an older
     /// release. Holds from the next start.
     pub fn use_binary(&mut self, binary: impl Into<PathBuf>) -> &mut Self {
@@ -326,8 +343,7 @@ impl Agent {
         loop {
             let status = self.status_json()?;
             let feeds = status.get("feeds").and_then(serde_json::Value::as_array);
-            let is_it =
-                |found: &&serde_json::Value| found.get("instance").is_some_and(|of| of == feed);
+            let is_it = |found: &&serde_json::Value| found.get("feed").is_some_and(|of| of == feed);
             let found =
                 feeds.into_iter().flatten().find(is_it).and_then(|feed| feed.get("version"));
             if found.is_some_and(|found| found == version) {

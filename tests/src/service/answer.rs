@@ -58,6 +58,9 @@ pub(super) async fn answer(
 impl Content {
     /// What the service answers when nothing is wrong with it.
     fn right(&mut self, asked: &Asked, may_move: bool) -> Right {
+        if asked.method() == Some(On::List) {
+            return (StatusCode::OK, TEXT, self.list.clone());
+        }
         if !asked.query.get("clientrequestid").is_some_and(|id| is_guid(id)) {
             return refusal("ClientRequestId must be a GUID");
         }

@@ -10,6 +10,8 @@ pub enum On {
     Version,
     /// `/endpoints`.
     Endpoints,
+    /// `/list`: a list of the stand-in's own, for sources that are no part of the service.
+    List,
     /// Every request.
     Any,
 }
@@ -20,6 +22,7 @@ impl On {
         match path.split('/').nth(1)?.to_ascii_lowercase().as_str() {
             "version" => Some(Self::Version),
             "endpoints" => Some(Self::Endpoints),
+            "list" => Some(Self::List),
             _ => None,
         }
     }

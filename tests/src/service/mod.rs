@@ -25,7 +25,7 @@ use std::{
 };
 
 use anyhow::Result;
-use hyper::{server::conn::http1, service::service_fn};
+use hyper::{body::Bytes, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use rustls::{
     server::{ClientHello, ResolvesServerCert},
@@ -97,6 +97,7 @@ pub(crate) struct Content {
     published: BTreeMap<Instance, Vec<Publication>>,
     fault: Option<(On, Fault)>,
     moving: Option<(Moment, Publication)>,
+    list: Bytes,
     certificate: Certificate,
     asked: Vec<Asked>,
 }
@@ -131,6 +132,7 @@ impl EndpointService {
             published: BTreeMap::new(),
             fault: None,
             moving: None,
+            list: Bytes::new(),
             certificate: Certificate::Valid,
             asked: Vec::new(),
         };
@@ -170,6 +172,17 @@ impl EndpointService {
     /// Publishes a version; from now on it is the latest.
     pub fn publish(&self, publication: Publication) {
         lock(&self.state.content).publish(publication);
+    }
+
+    /// The URL of the list that [`EndpointService::serve_list`] sets.
+    #[must_use]
+    pub fn list_url() -> String {
+        format!("{}/list", Self::base_url())
+    }
+
+    /// Serves a list beside what the real service has.
+    pub fn serve_list(&self, list: impl Into<Bytes>) {
+        lock(&self.state.content).list = list.into();
     }
 
     /// Publishes a version while a client reads the sets of its instance.

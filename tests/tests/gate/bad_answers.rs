@@ -9,8 +9,9 @@ use std::{
 
 use exogate_tests::{
     lab::Peer,
+    peer::HTTPS,
     prober::{Plan, Prober},
-    service::{Certificate, Fault, Instance, On, Publication},
+    service::{Certificate, Fault, Instance, Moment, On, Publication},
 };
 use serde_json::{Value, json};
 
@@ -71,7 +72,7 @@ fn answers_that_are_no_use_change_nothing() {
         (On::Endpoints, Fault::EmptyArray, REFUSALS, "no_prefixes"),
         (On::Endpoints, Fault::Empty, REFUSALS, "not_json"),
         (On::Endpoints, Fault::Html, REFUSALS, "not_json"),
-        (On::Endpoints, Fault::Huge { bytes: 6 << 20 }, REFUSALS, "too_large"),
+        (On::Endpoints, Fault::Huge { bytes: 1 << 30 }, REFUSALS, "too_large"),
         (On::Endpoints, Fault::Truncated, FAILURES, "transport"),
         (On::Endpoints, Fault::Reset, FAILURES, "transport"),
         (On::Endpoints, Fault::Hang, FAILURES, "timeout"),
@@ -133,6 +134,28 @@ fn sets_that_cannot_be_right_are_refused_as_a_whole() {
         poll_in_vain(&mut scene, &hash, &version, REFUSALS, reason);
     }
     recover(scene, prober, &hash);
+}
+
+#[test]
+fn a_publication_between_the_two_requests_is_taken_whole() {
+    let (mut scene, prober, hash) = scene();
+    let next = Publication::worldwide(NEXT).unwrap();
+    for (number, moment) in [Moment::BeforeSets, Moment::AfterSets].into_iter().enumerate() {
+        let sender = format!("45.60.{number}.9").parse().unwrap();
+        scene.lab.add_source(Peer::Stranger, sender).unwrap();
+        let version = |step: usize| format!("20200806{:02}", 10 * number + step);
+        scene.service.publish(next.edited(&version(1), |_| {}).unwrap());
+        let last = next.edited(&version(2), |sets| {
+            exchange(sets).push(json!(format!("45.60.{number}.0/24")));
+        });
+        scene.service.publish_during(moment, last.unwrap());
+        scene.poll();
+        scene.wait_for_version(&version(2));
+        let reached = scene.lab.connect_from(Peer::Stranger, sender, HTTPS).unwrap();
+        assert!(reached.passed(), "{moment:?}: the version is new and the sets are old");
+    }
+    assert_ne!(list_hash(&scene.agent.metrics().unwrap()), hash);
+    prober.stop().unwrap().expect_only(&[Peer::Exchange, Peer::Graph]).unwrap();
 }
 
 #[test]

@@ -167,8 +167,7 @@ fn an_admin_port_in_use_is_told_before_anything_is_attached() {
 fn a_second_agent_on_an_interface_is_turned_away() {
     let scene = Scene::started();
     let (before, held) = (program(&scene.lab), pins(&scene.lab));
-    let mut second = Agent::new(&scene.lab).unwrap();
-    elsewhere(&mut second, &scene.lab);
+    let mut second = Agent::second(&scene.lab).unwrap();
     spawn_in_vain(&mut second, FAILURE, &["another exogate process holds", "stop it first"]);
     assert_eq!((program(&scene.lab), pins(&scene.lab)), (before, held));
     assert!(!scene.lab.connect(Peer::Stranger, Family::V4, HTTPS).unwrap().passed());
@@ -181,8 +180,7 @@ fn somebody_elses_program_is_named_and_left_alone() {
     let mut scene = Scene::started();
     scene.agent.terminate().unwrap();
     let (before, held) = (program(&scene.lab).unwrap(), pins(&scene.lab));
-    let mut other = Agent::new(&scene.lab).unwrap();
-    elsewhere(&mut other, &scene.lab);
+    let mut other = Agent::second(&scene.lab).unwrap();
     let directory = scene.lab.pin_directory().join("other");
     other.set("gate.pin_directory", directory.to_str().unwrap()).unwrap();
     let already = format!("already runs XDP program {before} (exogate");
@@ -212,13 +210,4 @@ fn a_missing_capability_is_named() {
         let says = ["CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON", "run it as root"];
         refused(&lab, bounding_set, &output, FAILURE, &says);
     }
-}
-
-/// Gives a second agent of a lab an address and a socket of its own.
-fn elsewhere(agent: &mut Agent, lab: &Lab) {
-    let socket = lab.directory().join("second.sock");
-    agent.set("admin.listen", "127.0.0.1:9470").unwrap();
-    agent.set("admin.socket", socket.to_str().unwrap()).unwrap();
-    let state = lab.directory().join("second-state");
-    agent.set("state_directory", state.to_str().unwrap()).unwrap();
 }

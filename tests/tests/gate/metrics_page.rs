@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 use exogate_tests::{
-    agent::Metrics,
+    agent::{Metrics, Sample},
     service::{Fault, On},
 };
 use toml::Table;
@@ -36,6 +36,16 @@ fn every_metric_explains_itself() {
             "{name}: {help:?}"
         );
     }
+}
+
+#[test]
+fn no_label_has_a_name_that_prometheus_gives_to_its_targets() {
+    let scene = Scene::started();
+    let metrics = scene.agent.metrics().unwrap();
+    let clash =
+        |sample: &&Sample| ["instance", "job"].iter().any(|name| sample.labels.contains_key(*name));
+    let clashes: Vec<_> = metrics.samples().iter().filter(clash).collect();
+    assert!(clashes.is_empty(), "they become exported_instance on scrape: {clashes:?}");
 }
 
 /// The names in the first column of the page's tables.

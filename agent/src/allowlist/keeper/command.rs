@@ -263,7 +263,8 @@ impl<C: Collect> Keeper<C> {
         }
         self.follow_feeds();
         for (id, feed) in &mut self.feeds {
-            if config.feed != old.feed || config.source_of(id) != old.source_of(id) {
+            let is_new = !old.feeds().contains(id);
+            if is_new || config.feed != old.feed || config.source_of(id) != old.source_of(id) {
                 feed.poll_now();
             }
         }

@@ -27,10 +27,11 @@ pub use self::command::{Command, Import, Outcome};
 use self::{failure::Failure, feed::Feed};
 use super::{
     AllowList, Collect, Feeds, History, Known, Metrics, Offer, Problem, Publish, Record,
-    StateDirectory, Status, schedule,
+    StateDirectory, Status,
 };
 use crate::{
     config::Config,
+    random::random,
     source::{
         feed::{self as source_feed, Collected, FeedId},
         microsoft365::RequestId,
@@ -75,7 +76,7 @@ impl Keeper<Feeds> {
     pub fn open(config: Arc<Config>, registry: &Registry) -> Result<Self, prometheus::Error> {
         let metrics = Metrics::register(registry)?;
         let id = RequestId::of_installation(&config.state_directory);
-        Ok(Self::with(config, Feeds { id }, metrics, Arc::new(Timestamp::now), schedule::random))
+        Ok(Self::with(config, Feeds { id }, metrics, Arc::new(Timestamp::now), random))
     }
 }
 
@@ -186,13 +187,12 @@ impl<C: Collect> Keeper<C> {
             if self.feeds.contains_key(&id) {
                 continue;
             }
-            let applied = self.known.held.get(&id).is_some_and(|held| held.revision.is_some());
-            let is_local =
-                self.config.source_of(&id).is_some_and(|source| source.definition.is_local());
-            let delay = if applied && !is_local {
-                self.config.feed.first_poll_within.mul_f64((self.random)())
-            } else {
+            let source = self.config.source_of(&id);
+            let delay = if source.is_some_and(|source| source.definition.is_local()) {
                 Duration::ZERO
+            } else {
+                // Also where nothing is known yet: a fleet may be new as a whole.
+                self.config.feed.first_poll_within.mul_f64((self.random)())
             };
             self.feeds.insert(id, Feed::new(delay, (self.clock)()));
         }

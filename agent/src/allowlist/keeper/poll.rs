@@ -182,7 +182,7 @@ impl<C: Collect> Keeper<C> {
                 let wait = if failure.published || is_file {
                     feed.schedule.after_answer(interval, random)
                 } else {
-                    feed.schedule.after_failure(interval, failure.throttled)
+                    feed.schedule.after_failure(interval, failure.throttled, random)
                 };
                 if let Some(problem) = problem {
                     feed.failed(now, wait, problem);

@@ -6,6 +6,7 @@
 //! the upstream. What could be read in another way is refused, with a
 //! [`BadTarget`], and reaches no upstream; so is what no route takes.
 
+mod head;
 mod path;
 mod query;
 mod target;
@@ -15,6 +16,7 @@ use std::cmp::Reverse;
 use hyper::http::uri::PathAndQuery;
 
 pub use self::{
+    head::{is_of_type, single},
     query::{parameters, without_parameters},
     target::{BadTarget, Target},
 };

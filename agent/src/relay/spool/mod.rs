@@ -15,6 +15,13 @@
 //! The payloads hold personal data: they are readable for their owner alone,
 //! live no longer than they are told, and never show in a log.
 
+#[cfg(test)]
+pub(crate) mod conformance;
+pub mod disk;
+pub mod jetstream;
+pub mod metrics;
+mod seal;
+
 use std::{fmt, net::IpAddr, str::FromStr, sync::Arc};
 
 use futures_util::future::BoxFuture;

@@ -8,18 +8,15 @@
 //! A [`Client`] reads its trusted certificates when it is made, so one that is
 //! made for every poll takes up a renewed certificate file by itself.
 
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::{
     Method, Request, Response, StatusCode, Uri,
     body::{Bytes, Incoming},
-    header::{ACCEPT, ETAG, IF_NONE_MATCH, LOCATION, RETRY_AFTER, USER_AGENT},
+    header::{
+        ACCEPT, AUTHORIZATION, ETAG, HeaderValue, IF_NONE_MATCH, LOCATION, RETRY_AFTER, USER_AGENT,
+    },
 };
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -28,15 +25,14 @@ use hyper_util::{
             self,
             connect::{HttpConnector, proxy::Tunnel},
         },
-        proxy::matcher::Matcher,
+        proxy::matcher::{Intercept, Matcher},
     },
     rt::TokioExecutor,
 };
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject},
-};
 use serde::Deserialize;
+
+use super::{concealed, microsoft365::excerpt, shown};
+use crate::tls;
 
 /// How to reach a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -196,16 +192,8 @@ impl Client {
     ///
     /// [`Error::Setup`].
     pub fn new(options: &Options) -> Result<Self, Error> {
-        let roots = match &options.ca_file {
-            Some(path) => roots_of_file(path)?,
-            None => roots_of_system()?,
-        };
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| Error::Setup(format!("TLS cannot be set up: {error}")))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let tls = tls::client(options.ca_file.as_deref(), None)
+            .map_err(|error| Error::Setup(error.to_string()))?;
         let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http1();
 
         let mut http = HttpConnector::new();
@@ -230,7 +218,7 @@ impl Client {
             Fetched::Body { body, .. } => Ok(body),
             // Nobody asked for that.
             Fetched::Unchanged => Err(Error::Status {
-                url: url.to_string(),
+                url: shown(url),
                 status: StatusCode::NOT_MODIFIED,
                 retry_after: None,
             }),
@@ -251,22 +239,25 @@ impl Client {
     ) -> Result<Fetched, Error> {
         match tokio::time::timeout(self.timeout, self.exchange(url, tag, limit)).await {
             Ok(result) => result,
-            Err(_) => Err(Error::Timeout { url: url.to_string(), after: self.timeout }),
+            Err(_) => Err(Error::Timeout { url: shown(url), after: self.timeout }),
         }
     }
 
     async fn exchange(&self, url: &Uri, tag: Option<&str>, limit: usize) -> Result<Fetched, Error> {
         let transport = |error: &dyn std::error::Error| Error::Transport {
-            url: url.to_string(),
+            url: shown(url),
             problem: chain(error),
         };
         let mut request = Request::builder()
             .method(Method::GET)
-            .uri(url)
+            .uri(without_credentials(url))
             .header(USER_AGENT, concat!("exogate/", env!("CARGO_PKG_VERSION")))
             .header(ACCEPT, "application/json, text/plain;q=0.9");
         if let Some(tag) = tag {
             request = request.header(IF_NONE_MATCH, tag);
+        }
+        if let Some(credentials) = credentials(url) {
+            request = request.header(AUTHORIZATION, credentials);
         }
         let request = request.body(Empty::new()).map_err(|error| transport(&error))?;
         let response = match &self.inner {
@@ -286,7 +277,7 @@ impl Client {
         match Limited::new(response.into_body(), limit).collect().await {
             Ok(body) => Ok(Fetched::Body { body: body.to_bytes(), tag }),
             Err(error) if error.is::<LengthLimitError>() => {
-                Err(Error::TooLarge { url: url.to_string(), limit })
+                Err(Error::TooLarge { url: shown(url), limit })
             }
             Err(error) => Err(transport(error.as_ref())),
         }
@@ -294,11 +285,11 @@ impl Client {
 }
 
 fn refused(url: &Uri, response: &Response<Incoming>) -> Error {
-    let url = url.to_string();
+    let url = shown(url);
     let status = response.status();
     let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
     if status.is_redirection() {
-        let location = header(LOCATION).unwrap_or("nowhere").to_owned();
+        let location = concealed(&excerpt(header(LOCATION).unwrap_or("nowhere")));
         return Error::Redirect { url, status, location };
     }
     let retry_after =
@@ -306,13 +297,8 @@ fn refused(url: &Uri, response: &Response<Incoming>) -> Error {
     Error::Status { url, status, retry_after }
 }
 
-/// The matcher splits the credentials off the address of the proxy.
 fn tunnel(Proxy(proxy): &Proxy, http: HttpConnector) -> Tunnel<HttpConnector> {
-    let intercept = Matcher::builder()
-        .all(proxy.to_string())
-        .build()
-        .intercept(&Uri::from_static("https://destination.invalid"));
-    match intercept {
+    match intercept(proxy) {
         Some(intercept) => {
             let tunnel = Tunnel::new(intercept.uri().clone(), http);
             match intercept.basic_auth() {
@@ -324,37 +310,29 @@ fn tunnel(Proxy(proxy): &Proxy, http: HttpConnector) -> Tunnel<HttpConnector> {
     }
 }
 
-fn roots_of_file(path: &Path) -> Result<RootCertStore, Error> {
-    let setup = |problem: String| {
-        Error::Setup(format!("no trusted certificates from {}: {problem}", path.display()))
-    };
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|e| setup(e.to_string()))? {
-        let certificate = certificate.map_err(|error| setup(error.to_string()))?;
-        roots.add(certificate).map_err(|error| setup(error.to_string()))?;
-    }
-    if roots.is_empty() {
-        return Err(setup("the file holds no PEM certificate".to_owned()));
-    }
-    Ok(roots)
+/// The credentials in a URL, as a header.
+fn credentials(url: &Uri) -> Option<HeaderValue> {
+    intercept(url)?.basic_auth().cloned()
 }
 
-fn roots_of_system() -> Result<RootCertStore, Error> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    let (added, _) = roots.add_parsable_certificates(found.certs);
-    if added == 0 {
-        let problems: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
-        return Err(Error::Setup(format!(
-            "the system has no trusted certificates; install ca-certificates or set ca_file {}",
-            problems.join("; ")
-        )));
+/// Credentials are a header; in the URL they would get into the log of the connections.
+fn without_credentials(url: &Uri) -> Uri {
+    let mut parts = url.clone().into_parts();
+    let host = url.authority().and_then(|all| all.as_str().rsplit_once('@')).map(|(_, host)| host);
+    if let Some(host) = host.and_then(|host| host.parse().ok()) {
+        parts.authority = Some(host);
     }
-    Ok(roots)
+    Uri::from_parts(parts).unwrap_or_else(|_| url.clone())
+}
+
+/// The matcher splits user and password off an address.
+fn intercept(address: &Uri) -> Option<Intercept> {
+    let matcher = Matcher::builder().all(address.to_string()).build();
+    matcher.intercept(&Uri::from_static("https://destination.invalid"))
 }
 
 /// An error with its causes, because "client error (Connect)" helps nobody.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},

@@ -6,7 +6,7 @@ use super::{
     EndpointSets, Instance, Malformed, RequestId, Version,
     answer::{MAX_BYTES, parse_endpoints, parse_version},
 };
-use crate::source::fetch;
+use crate::source::{fetch, shown};
 
 /// Where the service is, for every cloud.
 pub const BASE_URL: &str = "https://endpoints.office.com";
@@ -121,7 +121,7 @@ impl Client {
         let url = self.url("version", instance)?;
         let body = self.http.get(&url, MAX_BYTES).await?;
         parse_version(&body, instance)
-            .map_err(|problem| Error::Malformed { url: url.to_string(), problem })
+            .map_err(|problem| Error::Malformed { url: shown(&url), problem })
     }
 
     /// The endpoint sets of the latest version.
@@ -132,7 +132,7 @@ impl Client {
     pub async fn endpoints(&self, instance: Instance) -> Result<EndpointSets, Error> {
         let url = self.url("endpoints", instance)?;
         let body = self.http.get(&url, MAX_BYTES).await?;
-        parse_endpoints(&body).map_err(|problem| Error::Malformed { url: url.to_string(), problem })
+        parse_endpoints(&body).map_err(|problem| Error::Malformed { url: shown(&url), problem })
     }
 
     fn url(&self, method: &str, instance: Instance) -> Result<Uri, Error> {

@@ -29,7 +29,7 @@ fn list(tag: &str, prefixes: &[&str], valid_for: Option<Duration>) -> super::sup
 }
 
 fn start(bench: &Bench, config: Config) -> Running {
-    Running::start_with(bench, Arc::new(tempfile::tempdir().unwrap()), config)
+    Running::start_with(bench, Arc::new(tempfile::tempdir().unwrap()), at_once(config))
 }
 
 fn status(running: &Running) -> crate::allowlist::FeedStatus {

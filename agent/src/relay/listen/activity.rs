@@ -1,0 +1,259 @@
+//! What a connection is doing, and until when it may.
+//!
+//! Requests and answers say what begins and ends; the connection's task asks for
+//! the next deadline and keeps one timer for all of them. Nothing here locks, and
+//! a request that comes whole touches no timer.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Instant,
+};
+
+use super::connection::Outcome;
+use crate::config::Limits;
+
+/// How long a client may take to see an answer and go, of whose request a part
+/// was not read. Closing at once would reset the connection, and the answer with
+/// it.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// What it means that a deadline has passed.
+pub(super) enum Expired {
+    /// There was no request for so long: the connection is closed.
+    Idle,
+    /// It is broken off.
+    Broken(Outcome),
+}
+
+/// Until when a connection may take to end that was told to.
+pub(super) fn farewell() -> Instant {
+    let now = Instant::now();
+    now.checked_add(LINGER).unwrap_or(now)
+}
+
+/// What is never taken for a moment of a connection's.
+const NEVER: u64 = u64::MAX;
+
+/// What a connection is doing.
+#[derive(Debug)]
+pub(super) struct Activity {
+    /// When its handshake ended. Moments are milliseconds from then.
+    start: Instant,
+    is_http1: bool,
+    /// Requests under way.
+    requests: AtomicU32,
+    /// Whether there was any.
+    asked: AtomicBool,
+    /// Whether the head of a request has begun, and not ended. HTTP/2 interleaves
+    /// heads with all else: there, only the first one.
+    head: AtomicBool,
+    /// When this state began.
+    since: AtomicU64,
+    /// Since when the client takes nothing of what we send.
+    blocked: AtomicU64,
+    /// Whether a part of a request was left unread.
+    unread: AtomicBool,
+    /// Since when we wait for the client to close.
+    closing: AtomicU64,
+}
+
+impl Activity {
+    /// A connection whose handshake ends now.
+    pub(super) fn new(is_http1: bool) -> Arc<Self> {
+        Arc::new(Self {
+            start: Instant::now(),
+            is_http1,
+            requests: AtomicU32::new(0),
+            asked: AtomicBool::new(false),
+            head: AtomicBool::new(true),
+            since: AtomicU64::new(0),
+            blocked: AtomicU64::new(NEVER),
+            unread: AtomicBool::new(false),
+            closing: AtomicU64::new(NEVER),
+        })
+    }
+
+    /// The head of a request has been read.
+    pub(super) fn begin(self: &Arc<Self>) -> UnderWay {
+        self.asked.store(true, Relaxed);
+        self.head.store(false, Relaxed);
+        self.requests.fetch_add(1, Relaxed);
+        UnderWay(Arc::clone(self))
+    }
+
+    /// Whether there was a request.
+    pub(super) fn was_asked(&self) -> bool {
+        self.asked.load(Relaxed)
+    }
+
+    /// Whether a request is under way.
+    pub(super) fn is_busy(&self) -> bool {
+        self.requests.load(Relaxed) > 0
+    }
+
+    /// A part of a request's body will not be read.
+    pub(super) fn left_unread(&self) {
+        self.unread.store(true, Relaxed);
+    }
+
+    /// When to look again, and what has happened if nothing else has by then.
+    pub(super) fn deadline(&self, limits: &Limits) -> (Instant, Option<Expired>) {
+        let closing = self.closing.load(Relaxed);
+        if closing != NEVER {
+            let outcome = Outcome::of_served(self.was_asked());
+            return (self.after(closing, LINGER), Some(Expired::Broken(outcome)));
+        }
+        let blocked = self.blocked.load(Relaxed);
+        if blocked != NEVER {
+            return (
+                self.after(blocked, limits.body_timeout),
+                Some(Expired::Broken(Outcome::NotReading)),
+            );
+        }
+        if self.is_busy() {
+            // Nothing to wait for; but an end of the last request is not announced.
+            return (self.after(self.now(), limits.idle_timeout), None);
+        }
+        let since = self.since.load(Relaxed);
+        if self.head.load(Relaxed) {
+            let outcome = Outcome::HeaderTimeout;
+            return (self.after(since, limits.header_timeout), Some(Expired::Broken(outcome)));
+        }
+        (self.after(since, limits.idle_timeout), Some(Expired::Idle))
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(NEVER - 1)
+    }
+
+    fn after(&self, moment: u64, time: Duration) -> Instant {
+        let moment = Duration::from_millis(moment).saturating_add(time);
+        self.start.checked_add(moment).unwrap_or(self.start)
+    }
+
+    /// Bytes of a request have come.
+    fn read(&self) {
+        if self.is_http1 && !self.is_busy() && !self.head.load(Relaxed) {
+            self.since.store(self.now(), Relaxed);
+            self.head.store(true, Relaxed);
+        }
+    }
+
+    fn wrote<T>(&self, result: &Poll<io::Result<T>>) {
+        let is_blocked = self.blocked.load(Relaxed) != NEVER;
+        if result.is_ready() == is_blocked {
+            let since = if is_blocked { NEVER } else { self.now() };
+            self.blocked.store(since, Relaxed);
+        }
+    }
+}
+
+/// A request is under way until this is dropped.
+#[derive(Debug)]
+pub(super) struct UnderWay(Arc<Activity>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let activity = &self.0;
+        activity.since.store(activity.now(), Relaxed);
+        activity.requests.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A stream that tells what happens on it.
+pub(super) struct Watched<S> {
+    stream: S,
+    activity: Arc<Activity>,
+    is_at_end: bool,
+}
+
+impl<S> Watched<S> {
+    pub(super) fn new(stream: S, activity: Arc<Activity>) -> Self {
+        Self { stream, activity, is_at_end: false }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let result = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
+        if buffer.filled().len() > before {
+            self.activity.read();
+        } else {
+            self.is_at_end = true;
+        }
+        Poll::Ready(result)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.activity.wrote(&result);
+        result
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
+        self.activity.wrote(&result);
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.stream).poll_flush(cx);
+        self.activity.wrote(&result);
+        result
+    }
+
+    /// Says that no more will come. Where a part of a request was not read, waits
+    /// for the client to close as well: until then it may not have seen the answer.
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let activity = &this.activity;
+        if activity.closing.load(Relaxed) == NEVER {
+            let result = Pin::new(&mut this.stream).poll_shutdown(cx);
+            activity.wrote(&result);
+            ready!(result)?;
+            let is_unread = activity.unread.load(Relaxed) || activity.head.load(Relaxed);
+            if this.is_at_end || !activity.is_http1 || !is_unread {
+                return Poll::Ready(Ok(()));
+            }
+            activity.closing.store(activity.now(), Relaxed);
+        }
+        let mut scrap = [0; 4096];
+        loop {
+            let mut scrap = ReadBuf::new(&mut scrap);
+            let result = ready!(Pin::new(&mut this.stream).poll_read(cx, &mut scrap));
+            if result.is_err() || scrap.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Bodies of requests, bounded in time, and of answers, which tell when they end.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use hyper::body::{Body as _, Bytes, Frame, Incoming, SizeHint};
+use tokio::time::{Instant, Sleep};
+
+use super::activity::{Activity, UnderWay};
+use crate::relay::{Body, BoxError};
+
+/// Why the body of a request did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// It took longer than `body_timeout`.
+    #[error("the body did not come within {0:?} (body_timeout)")]
+    TimedOut(Duration),
+    /// It is malformed, or the client went away in the middle of it.
+    #[error("the body broke off: {0}")]
+    Broken(#[source] hyper::Error),
+}
+
+/// The body of a request. It fails when it takes too long.
+#[derive(Debug)]
+pub struct RequestBody {
+    incoming: Incoming,
+    activity: Arc<Activity>,
+    limit: Duration,
+    since: Instant,
+    /// Set up when the body has to be waited for: most come with their head.
+    timer: Option<Pin<Box<Sleep>>>,
+    ended: bool,
+}
+
+impl RequestBody {
+    pub(super) fn new(incoming: Incoming, activity: Arc<Activity>, limit: Duration) -> Self {
+        Self { incoming, activity, limit, since: Instant::now(), timer: None, ended: false }
+    }
+}
+
+impl hyper::body::Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        if let Poll::Ready(frame) = Pin::new(&mut this.incoming).poll_frame(cx) {
+            this.ended = frame.is_none();
+            return Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)));
+        }
+        let (since, limit) = (this.since, this.limit);
+        let timer = this.timer.get_or_insert_with(|| {
+            Box::pin(tokio::time::sleep(limit.saturating_sub(since.elapsed())))
+        });
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Some(Err(BodyError::TimedOut(limit))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        if !self.ended && !self.incoming.is_end_stream() {
+            self.activity.left_unread();
+        }
+    }
+}
+
+/// The body of an answer. While it exists its request is under way.
+pub(super) struct ResponseBody {
+    body: Body,
+    _request: UnderWay,
+}
+
+impl ResponseBody {
+    pub(super) fn new(body: Body, request: UnderWay) -> Self {
+        Self { body, _request: request }
+    }
+}
+
+impl hyper::body::Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,127 @@
+//! The directory of a spool on disk: who may read it, and who works in it.
+//!
+//! One process at a time: a lock that ends with the process says so. A process
+//! that stops while the next one starts still holds it for a moment, so it is
+//! waited for, but not for long.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
+    io,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use super::super::Error;
+
+/// How long a process that stops is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+const POLL: Duration = Duration::from_millis(20);
+
+/// What SQLite appends to the name of a database for the files beside it.
+const COMPANIONS: [&str; 2] = ["-wal", "-shm"];
+
+/// A directory that is locked for this process.
+pub(super) struct Directory {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Directory {
+    /// Makes the directory if need be, and locks it.
+    pub(super) fn claim(path: &Path) -> Result<Self, Error> {
+        let problem = |action: &str, error: io::Error| {
+            Error::Open(format!("{action} {}: {error}", path.display()))
+        };
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(|error| problem("cannot make", error))?;
+        fs::set_permissions(path, Permissions::from_mode(0o700))
+            .map_err(|error| problem("cannot make private", error))?;
+        let lock =
+            private(&path.join("lock")).map_err(|error| problem("cannot write in", error))?;
+        let begun = Instant::now();
+        while let Err(error) = lock.try_lock() {
+            match error {
+                TryLockError::WouldBlock if begun.elapsed() < PATIENCE => sleep(POLL),
+                TryLockError::WouldBlock => {
+                    return Err(Error::Open(format!(
+                        "another process works in {}; stop it, or give this one another \
+                         spool.directory",
+                        path.display()
+                    )));
+                }
+                TryLockError::Error(error) => return Err(problem("cannot lock", error)),
+            }
+        }
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file of the database.
+    pub(super) fn database(&self) -> PathBuf {
+        self.path.join("spool.db")
+    }
+
+    /// Makes the database's file if there is none, and its entry in the directory
+    /// durable. Nobody else may read it; SQLite gives the files beside it the same
+    /// mode.
+    pub(super) fn prepare(&self) -> io::Result<()> {
+        let database = self.database();
+        private(&database)?;
+        for file in [&database].into_iter().chain(&companions(&database)) {
+            match fs::set_permissions(file, Permissions::from_mode(0o600)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        self.sync()
+    }
+
+    /// Puts a damaged database aside, whole, under another name; which.
+    pub(super) fn put_aside(&self) -> io::Result<PathBuf> {
+        let database = self.database();
+        let second = jiff::Timestamp::now().as_second();
+        let aside = (0..)
+            .map(|number: u32| self.path.join(format!("spool.db.damaged-{second}-{number}")))
+            .find(|path| !path.exists())
+            .unwrap_or_else(|| self.path.join("spool.db.damaged"));
+        for (from, to) in companions(&database).into_iter().zip(companions(&aside)) {
+            match fs::rename(from, to) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        fs::rename(database, &aside)?;
+        self.sync()?;
+        Ok(aside)
+    }
+
+    /// Makes names durable: those in the directory, and its own.
+    fn sync(&self) -> io::Result<()> {
+        File::open(&self.path)?.sync_all()?;
+        match self.path.parent() {
+            Some(parent) => File::open(parent)?.sync_all(),
+            None => Ok(()),
+        }
+    }
+}
+
+fn companions(database: &Path) -> [PathBuf; 2] {
+    COMPANIONS.map(|suffix| {
+        let mut name = database.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    })
+}
+
+fn private(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}

@@ -1,0 +1,152 @@
+//! What goes wrong with a pool and with its requests.
+
+use std::{io, path::PathBuf, time::Duration};
+
+use hyper_util::client::legacy;
+
+use crate::{source::fetch::chain, tls};
+
+/// Why a pool cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A certificate or key cannot be used.
+    #[error("upstream {upstream}, ca_file or client_certificate: {source}")]
+    Tls {
+        /// The pool.
+        upstream: String,
+        /// What is wrong, with the file.
+        source: tls::Error,
+    },
+    /// The password cannot be read.
+    #[error(
+        "upstream {upstream}, credentials.password_file: {} cannot be read: {source}",
+        .path.display()
+    )]
+    Password {
+        /// The pool.
+        upstream: String,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A value of the configuration cannot be part of a request.
+    #[error("upstream {upstream}, {option}: {problem}")]
+    Option {
+        /// The pool.
+        upstream: String,
+        /// The option.
+        option: &'static str,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+/// Why a request has no answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum SendError {
+    /// All servers are down or left alone; nothing was sent.
+    #[error("no server of upstream {upstream} is well; {last}")]
+    Unavailable {
+        /// The pool.
+        upstream: String,
+        /// What went wrong last.
+        last: String,
+    },
+    /// No connection, or one that closed before anything was written to it; nothing
+    /// was sent.
+    #[error("no connection to {server}: {problem}")]
+    Connect {
+        /// The server.
+        server: String,
+        /// What was wrong.
+        problem: String,
+    },
+    /// All connections were busy for as long as an answer may take; nothing was sent.
+    #[error("{server}: all connections were busy for {} s", .after.as_secs_f32())]
+    Busy {
+        /// The server.
+        server: String,
+        /// How long.
+        after: Duration,
+    },
+    /// No answer in time.
+    #[error("{server} did not answer within {} s", .after.as_secs_f32())]
+    Timeout {
+        /// The server.
+        server: String,
+        /// The limit.
+        after: Duration,
+    },
+    /// The connection broke before the head of an answer was whole.
+    #[error("the connection to {server} broke before it answered: {problem}")]
+    Reset {
+        /// The server.
+        server: String,
+        /// What was wrong.
+        problem: String,
+    },
+    /// What came is not HTTP.
+    #[error("what {server} answered is not HTTP: {problem}")]
+    Invalid {
+        /// The server.
+        server: String,
+        /// What was wrong.
+        problem: String,
+    },
+    /// The request's own body failed, or the request cannot be made.
+    #[error("the request to {server} could not be sent whole: {problem}")]
+    Request {
+        /// The server.
+        server: String,
+        /// What was wrong.
+        problem: String,
+    },
+    /// The pool is being stopped; nothing was sent.
+    #[error("upstream {0} is being stopped")]
+    Stopping(String),
+}
+
+impl SendError {
+    /// Says what the HTTP client's error means for the request.
+    pub(super) fn of(server: &str, error: &legacy::Error) -> Self {
+        let server = server.to_owned();
+        let problem = chain(error);
+        let inner = std::error::Error::source(error)
+            .and_then(|source| source.downcast_ref::<hyper::Error>());
+        // An error without a connection came before there was one. A request that
+        // is "canceled" was handed back by a connection that had not touched it.
+        if error.connect_info().is_none() || inner.is_some_and(hyper::Error::is_canceled) {
+            return Self::Connect { server, problem };
+        }
+        match inner {
+            Some(inner) if inner.is_user() => Self::Request { server, problem },
+            Some(inner) if inner.is_parse() => Self::Invalid { server, problem },
+            _ => Self::Reset { server, problem },
+        }
+    }
+
+    /// Whether no server can have seen any of the request.
+    #[must_use]
+    pub const fn is_unsent(&self) -> bool {
+        matches!(
+            self,
+            Self::Unavailable { .. } | Self::Connect { .. } | Self::Busy { .. } | Self::Stopping(_)
+        )
+    }
+
+    /// The name as a metric label.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Unavailable { .. } => "unavailable",
+            Self::Connect { .. } => "connect",
+            Self::Busy { .. } => "busy",
+            Self::Timeout { .. } => "timeout",
+            Self::Reset { .. } => "reset",
+            Self::Invalid { .. } => "invalid",
+            Self::Request { .. } => "request",
+            Self::Stopping(_) => "stopping",
+        }
+    }
+}
