@@ -32,11 +32,15 @@ use exogate_ebpf::{
     compile::{Guard, Policy, Prefix, Protocol, compile},
     packet::LinkLayer,
 };
+use exogate_tests::{
+    lists::{exchange, service_tags},
+    random::Random,
+};
 use ipnet::{IpNet, Ipv4Net};
 
 mod support;
 
-use support::{Median, Random, exchange, machine, median, service_tags};
+use support::{Median, machine, median};
 
 const ROUNDS: usize = 5;
 const NAMESPACE: &str = "exogate-bench";
@@ -51,7 +55,7 @@ fn main() {
     let _namespace = Namespace::new();
     let directory = env::temp_dir().join(format!("{NAMESPACE}-{}", std::process::id()));
     fs::create_dir_all(&directory).unwrap();
-    for nets in [exchange(), service_tags(), a_million()] {
+    for nets in [exchange().unwrap(), service_tags().unwrap(), a_million()] {
         measure(&nets, &directory);
     }
     fs::remove_dir_all(&directory).unwrap();

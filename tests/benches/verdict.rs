@@ -32,11 +32,15 @@ use exogate_ebpf::{
     compile::{Guard, Policy, Prefix, Protocol, compile},
     packet::LinkLayer,
 };
+use exogate_tests::{
+    lists::{exchange, service_tags},
+    random::Random,
+};
 use ipnet::IpNet;
 
 mod support;
 
-use support::{Random, exchange, machine, median, service_tags};
+use support::{machine, median};
 
 /// How often a packet is judged in one go, and how often all contenders take
 /// their turn.
@@ -56,7 +60,7 @@ fn main() {
         "| prefixes | family | source | empty | reads headers | exogate | over empty | LPM trie | over empty | lookup: trie / exogate |"
     );
     println!("|---|---|---|---|---|---|---|---|---|---|");
-    for nets in [exchange(), service_tags()] {
+    for nets in [exchange().unwrap(), service_tags().unwrap()] {
         measure(&mut twins, &nets);
     }
     println!(

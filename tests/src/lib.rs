@@ -15,6 +15,7 @@
 //! | [`prober`] | a steady stream of attempts, to see each single wrong verdict |
 //! | [`agent`] | the agent as a process: configuration, start, stop, questions |
 //! | [`nats`] | a cluster of NATS servers, without the lab |
+//! | [`lists`], [`random`] | long and short lists of prefixes, chance that repeats itself |
 //! | [`tls`], [`http`], [`process`] | what these need |
 //!
 //! # When things fail
@@ -26,14 +27,17 @@
 pub mod agent;
 pub mod http;
 pub mod lab;
+pub mod lists;
 pub mod load;
-pub mod notification;
 pub mod nats;
+pub mod notification;
 pub mod peer;
 pub mod pega;
 pub mod prober;
 pub mod process;
 pub mod proxy;
+pub mod python;
+pub mod random;
 pub mod server;
 pub mod service;
 pub mod tls;

@@ -20,6 +20,8 @@ use rustls::{
 pub enum Validity {
     /// From 2020 to 2099.
     Now,
+    /// From 2020 to 2098: another one than [`Validity::Now`].
+    Renewed,
     /// The year 2020.
     Expired,
 }
@@ -87,6 +89,7 @@ impl Authority {
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = match validity {
             Validity::Now => date_time_ymd(2099, 1, 1),
+            Validity::Renewed => date_time_ymd(2098, 1, 1),
             Validity::Expired => date_time_ymd(2020, 12, 31),
         };
         let key = KeyPair::generate()?;

@@ -18,12 +18,11 @@ use exogate_ebpf::{
     compile::{Guard, Policy, Prefix, Protocol, compile},
     packet::LinkLayer,
 };
+use exogate_tests::{
+    lists::{exchange, service_tags},
+    random::Random,
+};
 use ipnet::IpNet;
-
-#[path = "../benches/support/mod.rs"]
-mod support;
-
-use support::{Random, exchange, service_tags};
 
 /// `XDP_DROP` and `XDP_PASS` of linux/bpf.h.
 const DROP: u32 = 1;
@@ -36,20 +35,20 @@ fn an_empty_list_lets_nobody_pass() {
 
 #[test]
 fn exchanges_list_lets_exactly_its_addresses_pass() {
-    agrees(&exchange(), usize::MAX);
+    agrees(&exchange().unwrap(), usize::MAX);
 }
 
 #[test]
 fn a_list_of_a_thousand_prefixes_lets_exactly_its_addresses_pass() {
     let mut random = Random::new(3);
-    let all = service_tags();
+    let all = service_tags().unwrap();
     let nets: Vec<IpNet> = (0..1_000).map(|_| all[random.below(all.len())]).collect();
     agrees(&nets, usize::MAX);
 }
 
 #[test]
 fn a_list_of_54_000_prefixes_lets_exactly_its_addresses_pass() {
-    agrees(&service_tags(), 20_000);
+    agrees(&service_tags().unwrap(), 20_000);
 }
 
 /// Runs a packet from every boundary (at most `most`, chosen at random) and its

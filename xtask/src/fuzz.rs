@@ -20,7 +20,7 @@ use std::{
 /// Separates flags in `CARGO_ENCODED_RUSTFLAGS`.
 const SEPARATOR: &str = "\u{1f}";
 /// What an input may take, in seconds and megabytes, before it counts as a failure.
-const LONGEST: u32 = 10;
+const LONGEST: u32 = 30;
 const MOST_MEMORY: u32 = 2048;
 const SEEDS: &str = "//! Seeds: ";
 const FLAGS: [&str; 6] = [

@@ -10,6 +10,7 @@ mod debian;
 mod doctor;
 mod fuzz;
 mod packages;
+mod python;
 mod run;
 mod setup;
 mod test;
@@ -94,7 +95,7 @@ fn main() -> ExitCode {
 
 fn perform(action: Action) -> Result<ExitCode> {
     match action {
-        Action::Setup => setup::run()?,
+        Action::Setup => setup::for_tests()?,
         Action::Doctor => doctor::run()?,
         Action::Build { release } => build(release)?,
         Action::Object { example } => println!("{}", object(example.as_deref())?.display()),

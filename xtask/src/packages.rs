@@ -46,6 +46,12 @@ pub(crate) const PROGRAMS: &[Program] = &[
     },
     Program { name: "strace", package: "strace", why: "kills the agent right before a step" },
     Program { name: "unbound", package: "unbound", why: "answers for DNS names in the lab" },
+    Program {
+        name: "prlimit",
+        package: "util-linux",
+        why: "takes file descriptors from a running agent",
+    },
+    Program { name: "python3", package: "python3", why: "runs independent clients and servers" },
 ];
 
 /// The proxies that the relay is measured beside. Only that needs them, and installing

@@ -12,7 +12,7 @@
 
 use crate::{
     command::{cargo, find_program, run_download},
-    debian, packages,
+    debian, packages, python,
     toolchain::{Compiler, Error, Linker, PINNED_LINKER, PINNED_NIGHTLY, Places, resolve},
 };
 use anyhow::{Context, Result, anyhow};
@@ -22,7 +22,13 @@ use std::{
     process::{self, Command},
 };
 
-/// Installs what is missing.
+/// Installs what is missing, for tests too.
+pub(crate) fn for_tests() -> Result<()> {
+    run()?;
+    python::ensure()
+}
+
+/// Installs what is missing to build and run the agent.
 pub(crate) fn run() -> Result<()> {
     let toolchain = match resolve(&Places::of_this_machine()) {
         Ok(toolchain) => toolchain,
@@ -139,6 +145,6 @@ pub(crate) fn install_as(home: &Path, fill: impl FnOnce(&Path) -> Result<()>) ->
     outcome
 }
 
-fn no_tools_directory() -> anyhow::Error {
+pub(crate) fn no_tools_directory() -> anyhow::Error {
     anyhow!("no place to install tools: set EXOGATE_TOOLS to a directory, or HOME")
 }

@@ -6,7 +6,7 @@
 
 use crate::{
     command::{cargo, run},
-    setup,
+    python, setup,
 };
 use anyhow::Result;
 use std::{
@@ -39,7 +39,7 @@ struct Stage {
 /// Runs all stages; the exit code is 1 if any of them failed.
 pub(crate) fn run_all(scope: Scope) -> Result<ExitCode> {
     let begin = Instant::now();
-    let mut results = vec![timed("setup", setup::run)];
+    let mut results = vec![timed("setup", setup::for_tests)];
     for Stage { name, mut command } in stages(scope)? {
         results.push(timed(name, || run(&mut command)));
     }
@@ -66,6 +66,10 @@ fn stages(scope: Scope) -> Result<Vec<Stage>> {
     let mut test = stage("test", &tests);
     if scope.soak {
         test.command.env(SOAK, "1");
+    }
+    // Without it the tests say what is missing.
+    if let Ok(interpreter) = python::interpreter() {
+        test.command.env(python::VARIABLE, interpreter);
     }
     let mut stages = vec![
         stage("format", &["fmt", "--all", "--check"]),

@@ -1,6 +1,8 @@
 //! What the control socket answers, and `--json` prints. Field names are stable:
 //! fields are added, never renamed.
 
+pub mod relay;
+
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -34,6 +36,9 @@ pub struct Status {
     pub temporary: Vec<Temporary>,
     /// The busiest blocked sources of each interface.
     pub blocked: Vec<Blocked>,
+    /// The relay, if there is one.
+    #[serde(default)]
+    pub relay: Option<relay::Relay>,
 }
 
 /// A filtered interface.

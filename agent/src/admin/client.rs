@@ -5,7 +5,7 @@ use std::{io, path::Path, time::Duration};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{Method, Request, StatusCode, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::net::UnixStream;
 
 use crate::admin::api::{Obeyed, Order};
@@ -74,7 +74,19 @@ pub async fn get_text(socket: &Path, path: &str) -> Result<Bytes, Error> {
 ///
 /// See [`Error`].
 pub async fn order(socket: &Path, order: &Order) -> Result<Obeyed, Error> {
-    let path = "/v1/order";
+    post(socket, "/v1/order", order).await
+}
+
+/// Posts something to the agent on a control socket.
+///
+/// # Errors
+///
+/// See [`Error`].
+pub async fn post<T: DeserializeOwned>(
+    socket: &Path,
+    path: &str,
+    order: &impl Serialize,
+) -> Result<T, Error> {
     let failed = |error: serde_json::Error| Error::Failed {
         socket: socket.display().to_string(),
         path: path.to_owned(),

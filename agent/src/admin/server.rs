@@ -21,6 +21,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus::{Encoder as _, Registry, TextEncoder};
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
@@ -69,6 +70,11 @@ pub trait Control: Send + Sync + 'static {
     fn export(&self, format: ExportFormat, sources: &[String]) -> Result<String, String>;
     /// Obeys an order, or says in a sentence why not.
     fn obey(&self, order: api::Order) -> BoxFuture<'static, Result<api::Obeyed, String>>;
+    /// Does something with stored notifications, or says in a sentence why not.
+    fn spool(
+        &self,
+        order: api::relay::SpoolOrder,
+    ) -> BoxFuture<'static, Result<api::relay::SpoolAnswer, String>>;
 }
 
 /// An address that could not be bound.
@@ -231,8 +237,12 @@ type Answer = Response<Full<Bytes>>;
 impl Answers {
     async fn answer(&self, request: Request<Incoming>) -> Answer {
         let path = request.uri().path();
-        if request.method() == Method::POST && path == "/v1/order" && self.may == May::Order {
-            return self.obey(request).await;
+        if request.method() == Method::POST && self.may == May::Order {
+            match path {
+                "/v1/order" => return obey(request, |order| self.control.obey(order)).await,
+                "/v1/spool" => return obey(request, |order| self.control.spool(order)).await,
+                _ => {}
+            }
         }
         if request.method() != Method::GET {
             return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is understood\n");
@@ -264,23 +274,6 @@ impl Answers {
                 Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error),
             },
             _ => text(StatusCode::NOT_FOUND, "there is no such page\n"),
-        }
-    }
-
-    async fn obey(&self, request: Request<Incoming>) -> Answer {
-        let body = match Limited::new(request.into_body(), LARGEST_ORDER).collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(error) => return text(StatusCode::PAYLOAD_TOO_LARGE, format!("{error}\n")),
-        };
-        let order = match serde_json::from_slice(&body) {
-            Ok(order) => order,
-            Err(error) => {
-                return text(StatusCode::BAD_REQUEST, format!("not an order: {error}\n"));
-            }
-        };
-        match self.control.obey(order).await {
-            Ok(obeyed) => json(&obeyed),
-            Err(problem) => text(StatusCode::CONFLICT, problem),
         }
     }
 
@@ -324,13 +317,32 @@ impl Answers {
     }
 }
 
+/// Reads an order and has it obeyed.
+async fn obey<Order: DeserializeOwned, Obeyed: Serialize>(
+    request: Request<Incoming>,
+    obeyed: impl FnOnce(Order) -> BoxFuture<'static, Result<Obeyed, String>>,
+) -> Answer {
+    let body = match Limited::new(request.into_body(), LARGEST_ORDER).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) => return text(StatusCode::PAYLOAD_TOO_LARGE, format!("{error}\n")),
+    };
+    let order = match serde_json::from_slice(&body) {
+        Ok(order) => order,
+        Err(error) => return text(StatusCode::BAD_REQUEST, format!("not an order: {error}\n")),
+    };
+    match obeyed(order).await {
+        Ok(obeyed) => json(&obeyed),
+        Err(problem) => text(StatusCode::CONFLICT, problem),
+    }
+}
+
 /// The values of a key in a query. None of ours needs escapes.
 fn values<'a>(query: Option<&'a str>, key: &'a str) -> impl Iterator<Item = &'a str> {
     let pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
     pairs.filter(move |(name, _)| *name == key).map(|(_, value)| value)
 }
 
-fn json(value: &impl serde::Serialize) -> Answer {
+fn json(value: &impl Serialize) -> Answer {
     match serde_json::to_vec(value) {
         Ok(page) => response(StatusCode::OK, "application/json", page),
         Err(error) => {

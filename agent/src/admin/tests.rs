@@ -8,7 +8,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{
     Control, Health, Server,
-    api::{self, ExportFormat, Order},
+    api::{
+        self, ExportFormat, Order,
+        relay::{Selection, SpoolAnswer, SpoolOrder},
+    },
     client,
 };
 use crate::config;
@@ -54,6 +57,15 @@ impl Control for Stub {
             }
         })
     }
+
+    fn spool(&self, order: SpoolOrder) -> BoxFuture<'static, Result<SpoolAnswer, String>> {
+        Box::pin(async move {
+            match order {
+                SpoolOrder::Purge { .. } => Ok(SpoolAnswer::Done { count: 7 }),
+                _ => Err("not this one".to_owned()),
+            }
+        })
+    }
 }
 
 /// A server, its directory and its TCP address.
@@ -85,6 +97,7 @@ async fn anybody_sees_metrics_and_the_list_only_where_it_is_exported() {
         assert!(status.contains("404"), "{path}: {status}");
     }
     assert!(over_tcp(&admin, "POST /v1/order").await.0.contains("405"));
+    assert!(over_tcp(&admin, "POST /v1/spool").await.0.contains("405"));
     assert!(over_tcp(&admin, "GET /healthz").await.0.contains("200"));
 
     let (admin, _directory) = start(true).await;
@@ -94,6 +107,7 @@ async fn anybody_sees_metrics_and_the_list_only_where_it_is_exported() {
     assert!(over_tcp(&admin, "GET /export?format=xml").await.0.contains("400"));
     assert!(over_tcp(&admin, "GET /v1/diff").await.0.contains("404"));
     assert!(over_tcp(&admin, "POST /v1/order").await.0.contains("405"));
+    assert!(over_tcp(&admin, "POST /v1/spool").await.0.contains("405"));
 }
 
 #[tokio::test]
@@ -107,6 +121,13 @@ async fn the_control_socket_obeys_or_says_why_not() {
     assert_eq!(page, "plain []");
     let history: api::History = client::get(&admin.socket, "/v1/history").await.unwrap();
     assert!(history.records.is_empty());
+
+    let order = SpoolOrder::Purge { selection: Selection::All };
+    let answer: SpoolAnswer = client::post(&admin.socket, "/v1/spool", &order).await.unwrap();
+    assert!(matches!(answer, SpoolAnswer::Done { count: 7 }));
+    let order = SpoolOrder::Replay { selection: Selection::All };
+    let refused = client::post::<SpoolAnswer>(&admin.socket, "/v1/spool", &order).await;
+    assert_eq!(refused.unwrap_err().to_string(), "not this one");
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod export;
 mod feed;
 mod history;
 mod run;
+mod spool;
 mod status;
 
 use std::{ffi::OsString, net::IpAddr, path::PathBuf, process::ExitCode};
@@ -103,6 +104,9 @@ enum Command {
         #[arg(long, conflicts_with = "format")]
         json: bool,
     },
+    /// Work with stored notifications: status, list, show, replay, export, purge
+    #[command(subcommand)]
+    Spool(spool::Command),
     /// Work with the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -173,6 +177,7 @@ async fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
             let format = if json { ExportFormat::Json } else { format };
             export::run(&file, format, sources).await
         }
+        Command::Spool(command) => spool::run(&file, command).await,
         Command::Config(ConfigCommand::Check { json }) => config::check(&file, json),
         Command::Detach { json } => detach::run(&file, json),
     }

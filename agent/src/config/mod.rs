@@ -168,6 +168,30 @@ impl Config {
         feeds
     }
 
+    /// Whether a guard stands on a TCP port.
+    #[must_use]
+    pub fn guards_tcp(&self, port: u16) -> bool {
+        let mut guards = self.guards.iter();
+        guards.any(|guard| guard.protocols.contains(&Protocol::Tcp) && guard.ports.contains(&port))
+    }
+
+    /// Whether all that the relay takes are EWS notifications, and Exchange Online is
+    /// who sends them. There, EWS ends on 2027-04-01.
+    #[must_use]
+    pub fn only_cloud_ews(&self) -> bool {
+        let is_cloud = |source: &Source| source.definition.instance().is_some();
+        let relay = &self.relay;
+        relay.is_on()
+            && !relay.routes.is_empty()
+            && relay.routes.iter().all(|route| matches!(route.kind, RouteKind::Ews(_)))
+            && self
+                .guards
+                .iter()
+                .flat_map(|guard| &guard.sources)
+                .filter_map(|&place| self.sources.get(place))
+                .all(is_cloud)
+    }
+
     /// The source that a feed belongs to alone, if it does.
     #[must_use]
     pub fn source_of(&self, feed: &FeedId) -> Option<&Source> {

@@ -22,7 +22,19 @@ use crate::{
         publish::{GatePublisher, table},
     },
     gate,
+    relay::Running,
 };
+
+/// What a started agent is made of.
+pub(super) struct Parts {
+    pub(super) keeper: Keeper,
+    pub(super) server: Server,
+    pub(super) registry: Registry,
+    pub(super) health: Health,
+    /// One for each configured interface, in order.
+    pub(super) interfaces: Vec<Part>,
+    pub(super) relay: Option<Running>,
+}
 
 /// A started agent.
 pub(super) struct Agent {
@@ -34,24 +46,24 @@ pub(super) struct Agent {
     keeper: JoinHandle<()>,
     stop_keeper: oneshot::Sender<()>,
     server: JoinHandle<()>,
+    relay: Option<Arc<Running>>,
     list: watch::Receiver<allowlist::Status>,
     load: Load,
 }
 
 impl Agent {
-    pub(super) fn start(
-        shared: Shared,
-        keeper: Keeper,
-        server: Server,
-        registry: Registry,
-        health: Health,
-        parts: Vec<Part>,
-        load: Load,
-    ) -> Self {
+    pub(super) fn start(shared: Shared, parts: Parts, load: Load) -> Self {
+        let Parts { keeper, server, registry, health, interfaces, relay } = parts;
+        let relay = relay.map(Arc::new);
         let list = keeper.status();
         let (commands, orders) = mpsc::channel(8);
-        let explainer =
-            Explainer::new(shared.clone(), list.clone(), health.clone(), commands.clone());
+        let explainer = Explainer {
+            shared: shared.clone(),
+            list: list.clone(),
+            health: health.clone(),
+            commands: commands.clone(),
+            relay: relay.clone(),
+        };
         let server = tokio::spawn(server.serve(registry, health.clone(), Arc::new(explainer)));
         let (stop_keeper, stopped) = oneshot::channel();
         let publisher = GatePublisher::new(shared.clone());
@@ -59,7 +71,8 @@ impl Agent {
             // A dropped sender means the same.
             let _ = stopped.await;
         }));
-        Self { shared, health, parts, commands, keeper, stop_keeper, server, list, load }
+        let parts = interfaces;
+        Self { shared, health, parts, commands, keeper, stop_keeper, server, relay, list, load }
     }
 
     /// The main loop.
@@ -187,10 +200,16 @@ impl Agent {
                 return;
             }
         };
+        if let Some(relay) = &self.relay {
+            relay.reload_certificates().await;
+        }
         let old = self.shared.config();
         let mut restart = Vec::new();
         if config.interfaces != old.interfaces {
             restart.push("interfaces");
+        }
+        if config.relay != old.relay {
+            restart.push("listener, route, upstream, spool or relay");
         }
         if config.admin != old.admin {
             restart.push("admin");
@@ -211,6 +230,7 @@ impl Agent {
         }
         let config = Config {
             interfaces: old.interfaces.clone(),
+            relay: old.relay.clone(),
             admin: old.admin.clone(),
             log: old.log.clone(),
             state_directory: old.state_directory.clone(),
@@ -243,6 +263,10 @@ impl Agent {
     }
 
     async fn stop(self) {
+        // It answers what it has begun, by the list as it is.
+        if let Some(relay) = &self.relay {
+            relay.drain().await;
+        }
         // The keeper finishes what it is doing: a publish and its persisting.
         let _ = self.stop_keeper.send(());
         if !self.keeper.is_finished() {

@@ -13,12 +13,14 @@ use crate::{
         api::{
             Blocked, Check, CheckedFeed, Diff, ExportFormat, Feed, History, Interface, List, Match,
             Obeyed, Order, Packets, Problem, Source, Status, Temporary, Verdict,
+            relay::{SpoolAnswer, SpoolOrder},
         },
     },
     allowlist::{self, AllowList, Command, FeedStatus},
     config::{Config, Mode, TEMPORARY},
-    daemon::{Shared, export::export, left_out::left_out, orders},
+    daemon::{Shared, export::export, left_out::left_out, orders, relay},
     gate::BlockedSource,
+    relay::Running,
     source::feed::FeedId,
 };
 
@@ -89,22 +91,14 @@ pub fn explain(list: &AllowList, config: &Config, address: IpAddr) -> Check {
 
 /// Answers for a running agent.
 pub(super) struct Explainer {
-    shared: Shared,
-    list: watch::Receiver<allowlist::Status>,
-    health: Health,
-    commands: mpsc::Sender<Command>,
+    pub(super) shared: Shared,
+    pub(super) list: watch::Receiver<allowlist::Status>,
+    pub(super) health: Health,
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) relay: Option<Arc<Running>>,
 }
 
 impl Explainer {
-    pub(super) const fn new(
-        shared: Shared,
-        list: watch::Receiver<allowlist::Status>,
-        health: Health,
-        commands: mpsc::Sender<Command>,
-    ) -> Self {
-        Self { shared, list, health, commands }
-    }
-
     fn blocked(&self, most: usize, wanted: impl Fn(&BlockedSource) -> bool) -> Vec<Blocked> {
         let by_interface = self.shared.gates.map(|gate| {
             let interface = gate.interface().name.clone();
@@ -194,6 +188,7 @@ impl Control for Explainer {
             hold: status.hold,
             temporary: status.temporary.iter().map(temporary).collect(),
             blocked: self.blocked(SHOWN, |_| true),
+            relay: self.relay.as_deref().map(relay::status),
         }
     }
 
@@ -228,6 +223,11 @@ impl Control for Explainer {
     fn obey(&self, order: Order) -> BoxFuture<'static, Result<Obeyed, String>> {
         let (commands, list) = (self.commands.clone(), self.list.clone());
         Box::pin(orders::obey(order, self.shared.config(), commands, list))
+    }
+
+    fn spool(&self, order: SpoolOrder) -> BoxFuture<'static, Result<SpoolAnswer, String>> {
+        let spool = self.relay.as_deref().and_then(Running::spool);
+        Box::pin(relay::obey(order, spool))
     }
 }
 

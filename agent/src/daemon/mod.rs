@@ -1,17 +1,21 @@
 //! The running agent: starts the parts, keeps them, and stops them in order.
 //!
 //! Start: the configuration is valid before anything is opened; the listeners
-//! are bound before anything is attached; the filter stands, from the last known
-//! good list or the built-in one, before the first poll. A start that fails
+//! are bound and the spool is open before anything is attached; the filter
+//! stands, from the last known good list or the built-in one, before the first
+//! poll and before the relay takes its first connection. A start that fails
 //! leaves no new filter behind.
 //!
-//! Then three things go on side by side: the [`Keeper`] owns the list, the
-//! [`admin`](crate::admin) server answers, and the main loop gives the gates
-//! their clock, follows interfaces and addresses, and obeys signals.
+//! Then four things go on side by side: the [`Keeper`] owns the list, the
+//! [`Relay`] takes and delivers notifications, the [`admin`](crate::admin) server
+//! answers, and the main loop gives the gates their clock, follows interfaces and
+//! addresses, and obeys signals.
 //!
-//! Stop: the keeper first, so that nothing is published any more, then the
-//! gates, which keep filtering unless `gate.on_stop` is `detach`.
+//! Stop: the relay first, which answers what it has begun; then the keeper, so
+//! that nothing is published any more; then the gates, which keep filtering
+//! unless `gate.on_stop` is `detach`.
 
+mod admission;
 mod agent;
 mod drops;
 mod explain;
@@ -20,6 +24,7 @@ mod follow;
 mod left_out;
 mod orders;
 mod publish;
+mod relay;
 
 use std::{
     net::IpAddr,
@@ -31,16 +36,18 @@ use jiff::Timestamp;
 
 pub(crate) use self::orders::feed;
 use self::{
-    agent::Agent,
+    admission::TableInForce,
+    agent::{Agent, Parts},
     follow::{Changes, Signals},
     publish::table,
 };
 pub use self::{explain::explain, export::export};
 use crate::{
     admin::{BindError, Health, Part, Server},
-    allowlist::{AllowList, Keeper},
+    allowlist::Keeper,
     config::{self, Config, Mode},
     gate::{self, Gate, Gates, Options},
+    relay::{self as relaying, Relay},
     telemetry,
 };
 
@@ -65,6 +72,9 @@ pub enum Error {
     /// A listener could not be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The relay could not be opened.
+    #[error(transparent)]
+    Relay(#[from] relaying::Error),
     /// A metric could not be registered.
     #[error("registering metrics failed: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -89,7 +99,7 @@ impl Error {
                 | Self::Gate(
                     gate::Error::UnknownInterface { .. } | gate::Error::UnsupportedInterface { .. }
                 )
-        )
+        ) || matches!(self, Self::Relay(error) if error.is_usage())
     }
 }
 
@@ -98,6 +108,8 @@ impl Error {
 struct Shared {
     config: Arc<RwLock<Arc<Config>>>,
     gates: Gates,
+    /// The list in force, for the relay.
+    admission: Arc<TableInForce>,
     /// Addresses of this host, for `destinations = "local"`.
     local: Arc<RwLock<Vec<IpAddr>>>,
     metrics: gate::Metrics,
@@ -132,30 +144,38 @@ pub async fn run(load: Load) -> Result<(), Error> {
     check(&config)?;
     let mut signals = Signals::new()?;
     let registry = telemetry::registry()?;
+    let keeper = Keeper::open(Arc::clone(&config), &registry)?;
+    let local = follow::local_addresses();
+    let table = table(&keeper.list(), &config, &local)?;
     let gates = Gates::default();
     let shared = Shared {
         metrics: gate::Metrics::register(&registry, &gates)?,
         config: Arc::new(RwLock::new(Arc::clone(&config))),
         gates,
-        local: Arc::new(RwLock::new(follow::local_addresses())),
+        admission: Arc::new(TableInForce::new(table.clone())),
+        local: Arc::new(RwLock::new(local)),
         started: Timestamp::now(),
     };
-    let keeper = Keeper::open(Arc::clone(&config), &registry)?;
     let changes = Changes::subscribe()
         .map_err(|source| Error::Watch { what: "network interfaces", source })?;
     let server = Server::bind(&config.admin).await?;
+    let relay = match config.relay.is_on() {
+        true => Some(Relay::open(&config, &registry).await?),
+        false => None,
+    };
     let health = Health::default();
-    let parts = open_gates(&shared, &config, &keeper.list(), &health).await?;
+    let interfaces = open_gates(&shared, &config, &table, &health).await?;
     announce(&config, &shared);
+    let relay = relay.map(|relay| relay.start(Arc::clone(&shared.admission) as _));
 
-    let agent = Agent::start(shared, keeper, server, registry, health, parts, load);
-    agent.attend(&mut signals, changes).await;
+    let parts = Parts { keeper, server, registry, health, interfaces, relay };
+    Agent::start(shared, parts, load).attend(&mut signals, changes).await;
     Ok(())
 }
 
 /// What can be known to be wrong before anything is opened.
 fn check(config: &Config) -> Result<(), Error> {
-    if config.interfaces.is_empty() {
+    if config.interfaces.is_empty() && !config.relay.is_on() {
         return Err(Error::Usage(
             "no interface to filter on; name one with --interface, or in the configuration: \
              interfaces = [\"eth0\"]"
@@ -178,14 +198,13 @@ fn check(config: &Config) -> Result<(), Error> {
 async fn open_gates(
     shared: &Shared,
     config: &Config,
-    list: &AllowList,
+    table: &CompiledTable,
     health: &Health,
 ) -> Result<Vec<Part>, Error> {
     let parts: Vec<_> =
         config.interfaces.iter().map(|name| health.expect(format!("interface {name}"))).collect();
-    let table = table(list, config, &shared.local())?;
     for (name, part) in config.interfaces.iter().zip(&parts) {
-        match open_gate(name, config, &table).await {
+        match open_gate(name, config, table).await {
             Ok(gate) => {
                 attend_gate(shared, gate);
                 part.set(true);
@@ -246,6 +265,16 @@ fn announce(config: &Config, shared: &Shared) {
         .iter()
         .flat_map(|guard| guard.ports.iter().map(ToString::to_string))
         .collect();
+    if config.interfaces.is_empty() {
+        tracing::warn!(
+            "no interface is filtered: only the relay checks who speaks to it; name an interface to drop strangers before they reach this host"
+        );
+    }
+    if config.only_cloud_ews() {
+        tracing::warn!(
+            "every route takes EWS notifications from Exchange Online, where EWS ends on 2027-04-01; move the calendar to Graph notifications, and add a route of kind \"graph\""
+        );
+    }
     match config.mode {
         Mode::Enforce => {
             tracing::info!(

@@ -31,7 +31,7 @@ pub(super) fn table(
     Ok(compile::compile(&list.policy(config, local))?)
 }
 
-/// Puts lists in force on all gates of the agent.
+/// Puts lists in force on all gates of the agent, and in its relay.
 pub(super) struct GatePublisher(Shared);
 
 impl GatePublisher {
@@ -46,8 +46,11 @@ impl Publish for GatePublisher {
     fn publish(&mut self, list: &Arc<AllowList>, config: &Arc<Config>) -> Result<(), Error> {
         let Self(shared) = self;
         let timer = shared.metrics.publish_seconds.start_timer();
-        let result = table(list, config, &shared.local())
-            .and_then(|table| Ok(shared.gates.publish(&table)?));
+        let result = table(list, config, &shared.local()).and_then(|table| {
+            shared.gates.publish(&table)?;
+            shared.admission.replace(table);
+            Ok(())
+        });
         timer.observe_duration();
         let label = if result.is_ok() { "ok" } else { "failed" };
         shared.metrics.publishes.with_label_values(&[label]).inc();

@@ -11,6 +11,9 @@
 //! - [`route`]: host and path to a route; what is checked is what is forwarded.
 //! - [`graph`], [`ews`]: what a request of each kind has to be, and its answer.
 //! - [`secret`]: values that senders have to know.
+//! - `receive`: from a request to its answer.
+//! - [`silence`], `slow`: what Microsoft does not say: who has gone silent, and
+//!   whether our answers are slow.
 //! - [`spool`]: durable, bounded, in order.
 //! - [`deliver`]: from the spool to the upstream, again and again.
 //! - [`upstream`]: pools of servers: health, fail-over, credentials.
@@ -24,18 +27,383 @@
 
 pub mod deliver;
 pub mod ews;
+mod forward;
 pub mod graph;
 pub mod listen;
+mod receive;
 pub mod route;
 pub mod secret;
+pub mod silence;
+mod slow;
 pub mod spool;
 pub mod upstream;
 
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::future::join_all;
 use http_body_util::combinators::BoxBody;
 use hyper::body::Bytes;
+use jiff::Timestamp;
+use prometheus::Registry;
+use tokio::{sync::Mutex, task::JoinHandle, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    deliver::{Answered, Deliverer, DeliveryRoute, Prepare},
+    listen::{Admission, Inherited, Listener},
+    receive::{Clocked, Kind, Receiver, Room, Watched},
+    route::Routes,
+    silence::{Heard, Silence},
+    slow::SlowAnswers,
+    spool::{Depth, Spool, disk::DiskSpool, jetstream::JetstreamSpool},
+    upstream::{Pool, ServerStatus},
+};
+use crate::config::{self, Config, RouteKind, Store};
 
 /// An error of whatever brings a body.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A body, wherever it comes from.
 pub type Body = BoxBody<Bytes, BoxError>;
+
+/// Why the relay was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A listener has no address or no certificate.
+    #[error(transparent)]
+    Listen(#[from] listen::Error),
+    /// A listener stands on a port that nobody guards.
+    #[error(
+        "listener {listener}: no guard stands on TCP port {port}, so nothing says who may speak to \
+         it; add the port to a [[guard]], or name another one with guard = PORT"
+    )]
+    Unguarded {
+        /// The listener.
+        listener: String,
+        /// Its port.
+        port: u16,
+    },
+    /// A file of a route cannot be used.
+    #[error("route {route}: {problem}")]
+    Route {
+        /// The route.
+        route: String,
+        /// What is wrong, with the option and the file.
+        problem: String,
+    },
+    /// An upstream cannot be reached as configured.
+    #[error(transparent)]
+    Upstream(#[from] upstream::Error),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Spool(#[from] spool::Error),
+    /// A metric could not be registered.
+    #[error("registering metrics failed: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+impl Error {
+    /// Whether the configuration, or a file that it names, is wrong.
+    #[must_use]
+    pub const fn is_usage(&self) -> bool {
+        match self {
+            Self::Listen(error) => !matches!(error, listen::Error::Bind { .. }),
+            Self::Unguarded { .. } | Self::Route { .. } | Self::Upstream(_) => true,
+            Self::Spool(_) | Self::Metrics(_) => false,
+        }
+    }
+}
+
+/// A relay that has its addresses, files and store, and takes nothing yet.
+pub struct Relay {
+    listeners: Vec<Listener>,
+    receiver: Receiver,
+    pools: Vec<Arc<Pool>>,
+    spool: Option<Arc<dyn Spool>>,
+    deliverer: Option<Deliverer>,
+    drain: Duration,
+}
+
+impl Relay {
+    /// Binds the listeners, reads the files and opens the spool.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    pub async fn open(config: &Config, registry: &Registry) -> Result<Self, Error> {
+        let relay = &config.relay;
+        let listeners = bind(config, registry)?;
+        let metrics = upstream::Metrics::register(registry)?;
+        let pools = relay.upstreams.iter().map(|upstream| Pool::new(upstream, &metrics));
+        let pools = pools.collect::<Result<Vec<_>, _>>()?;
+        let spool = match relay.needs_spool() {
+            true => Some(open_spool(&relay.spool, registry).await?),
+            false => None,
+        };
+        let metrics = receive::Metrics::register(registry)?;
+        let mut endpoints: BTreeMap<String, Arc<SlowAnswers>> = BTreeMap::new();
+        let mut rooms = Vec::new();
+        for route in &relay.routes {
+            let Some(pool) = pools.get(route.upstream) else { continue };
+            let host = route.host.clone().unwrap_or_else(|| "any".to_owned());
+            rooms.push(Room {
+                kind: kind(route, config)?,
+                pool: Arc::clone(pool),
+                spool: spool.clone(),
+                metrics: metrics.of(&route.name),
+                silence: Arc::new(Silence::new(route.silent_after)),
+                endpoint: Arc::clone(endpoints.entry(host).or_default()),
+                route: route.clone(),
+            });
+        }
+        let watched = rooms.iter().map(|room| Watched {
+            route: room.route.name.clone(),
+            silence: Arc::clone(&room.silence),
+        });
+        let clocked = Clocked::new(watched.collect(), endpoints, config.only_cloud_ews())?;
+        registry.register(Box::new(clocked))?;
+        let deliverer = match &spool {
+            Some(spool) => Some(Deliverer::new(
+                Arc::clone(spool),
+                deliveries(&rooms),
+                deliver::Options { retry_for: relay.spool.retry_for, drain: relay.general.drain },
+                deliver::Metrics::register(registry)?,
+            )),
+            None => None,
+        };
+        let routes = Routes::new(relay);
+        let receiver = Receiver { routes, rooms, unrouted: metrics.unrouted };
+        let drain = relay.general.drain;
+        Ok(Self { listeners, receiver, pools, spool, deliverer, drain })
+    }
+
+    /// Begins to take and to deliver.
+    #[must_use]
+    pub fn start(self, admission: Arc<dyn Admission>) -> Running {
+        let stop = CancellationToken::new();
+        let mut tasks = Vec::new();
+        for room in &self.receiver.rooms {
+            if let Kind::Graph { checks, .. } = &room.kind
+                && let Some(keys) = checks.keys()
+            {
+                let (keys, stop) = (Arc::clone(keys), stop.clone());
+                tasks.push(tokio::spawn(async move {
+                    stop.run_until_cancelled(keys.run()).await;
+                }));
+            }
+        }
+        if let Some(deliverer) = self.deliverer {
+            tasks.push(tokio::spawn(deliverer.run(stop.clone())));
+        }
+        let receiver = Arc::new(self.receiver);
+        let mut addresses = Vec::new();
+        let mut listeners = Vec::new();
+        for listener in self.listeners {
+            for address in listener.addresses() {
+                tracing::info!(%address, "the relay listens");
+                addresses.push(address.to_string());
+            }
+            listeners.push(listener.serve(Arc::clone(&admission), Arc::clone(&receiver)));
+        }
+        Running {
+            addresses,
+            receiver,
+            pools: self.pools,
+            spool: self.spool,
+            drain: self.drain,
+            stop,
+            state: Mutex::new(State { listeners, tasks }),
+        }
+    }
+}
+
+/// A relay at work. Dropped, it cuts what is under way.
+pub struct Running {
+    addresses: Vec<String>,
+    receiver: Arc<Receiver>,
+    pools: Vec<Arc<Pool>>,
+    spool: Option<Arc<dyn Spool>>,
+    drain: Duration,
+    stop: CancellationToken,
+    state: Mutex<State>,
+}
+
+/// What a stop takes away.
+#[derive(Default)]
+struct State {
+    listeners: Vec<listen::Running>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// What the relay does.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// Where it listens.
+    pub listeners: Vec<String>,
+    /// Its routes.
+    pub routes: Vec<RouteStatus>,
+    /// Its upstreams and their servers.
+    pub upstreams: Vec<(String, Vec<ServerStatus>)>,
+}
+
+/// What a route does.
+#[derive(Clone, Debug)]
+pub struct RouteStatus {
+    /// Its name.
+    pub name: String,
+    /// `graph` or `ews`.
+    pub kind: &'static str,
+    /// Where it goes.
+    pub upstream: String,
+    /// What waits.
+    pub depth: Depth,
+    /// The last notification.
+    pub last: Option<Timestamp>,
+    /// Subscriptions that were heard.
+    pub subscriptions: usize,
+    /// Those that have been silent for too long.
+    pub silent: Vec<Heard>,
+}
+
+impl Running {
+    /// What waits and was given up, if anything is stored here.
+    #[must_use]
+    pub fn spool(&self) -> Option<Arc<dyn Spool>> {
+        self.spool.clone()
+    }
+
+    /// What the relay does.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let depths: HashMap<String, Depth> =
+            self.spool.iter().flat_map(|spool| spool.depth()).collect();
+        let now = Timestamp::now();
+        let routes = self.receiver.rooms.iter().map(|room| RouteStatus {
+            name: room.route.name.clone(),
+            kind: room.route.kind.name(),
+            upstream: room.pool.name().to_owned(),
+            depth: depths.get(&room.route.name).cloned().unwrap_or_default(),
+            last: room.silence.last(),
+            subscriptions: room.silence.known(),
+            silent: room.silence.silent(now),
+        });
+        Status {
+            listeners: self.addresses.clone(),
+            routes: routes.collect(),
+            upstreams: self
+                .pools
+                .iter()
+                .map(|pool| (pool.name().to_owned(), pool.status()))
+                .collect(),
+        }
+    }
+
+    /// Reads the files of certificates again; those that are of no use leave the
+    /// ones before in force.
+    pub async fn reload_certificates(&self) {
+        for listener in &self.state.lock().await.listeners {
+            if let Err(error) = listener.reload().await {
+                tracing::error!(%error, "certificates not renewed, going on with those before");
+            }
+        }
+    }
+
+    /// Stops taking, answers what is under way, and delivers no more. What is
+    /// stored is delivered by the next start.
+    pub async fn drain(&self) {
+        let State { listeners, tasks } = std::mem::take(&mut *self.state.lock().await);
+        self.stop.cancel();
+        let drained = join_all(listeners.into_iter().map(|one| one.drain(self.drain))).await;
+        let cut = drained.iter().fold(0u64, |cut, one| cut.saturating_add(one.cut));
+        if cut > 0 {
+            tracing::warn!(cut, "connections were cut at the end of relay.drain");
+        }
+        let rest = async {
+            join_all(tasks).await;
+            join_all(self.pools.iter().map(|pool| pool.drain())).await;
+        };
+        if timeout(self.drain, rest).await.is_err() {
+            tracing::warn!("deliveries were broken off; they are repeated by the next start");
+        }
+        if let Some(spool) = &self.spool
+            && let Err(error) = spool.close().await
+        {
+            tracing::error!(%error, "the spool did not close well");
+        }
+    }
+}
+
+/// Binds the listeners, of which each must be guarded.
+fn bind(config: &Config, registry: &Registry) -> Result<Vec<Listener>, Error> {
+    let metrics = listen::Metrics::register(registry)?;
+    let mut inherited = Inherited::from_environment();
+    let mut listeners = Vec::new();
+    for listener in &config.relay.listeners {
+        let bound = Listener::bind(listener, &mut inherited, &metrics)?;
+        for port in bound.guarded_ports() {
+            if !config.guards_tcp(port) {
+                let listener = listener.address.to_string();
+                return Err(Error::Unguarded { listener, port });
+            }
+        }
+        listeners.push(bound);
+    }
+    Ok(listeners)
+}
+
+async fn open_spool(config: &config::Spool, registry: &Registry) -> Result<Arc<dyn Spool>, Error> {
+    let metrics = spool::metrics::Metrics::register(registry)?;
+    let spool: Arc<dyn Spool> = match &config.store {
+        Store::Disk(directory) => {
+            let (config, directory) = (config.clone(), directory.clone());
+            let open = move || DiskSpool::open(&config, &directory, metrics);
+            let opened = tokio::task::spawn_blocking(open).await;
+            let broken = |error: tokio::task::JoinError| spool::Error::Open(error.to_string());
+            Arc::new(opened.map_err(broken)??)
+        }
+        Store::Jetstream(jetstream) => {
+            let metrics = spool::jetstream::Metrics::register(registry)?;
+            Arc::new(JetstreamSpool::open(config, jetstream, metrics).await?)
+        }
+    };
+    spool::metrics::register_depth(registry, Arc::clone(&spool), config.max_bytes)?;
+    Ok(spool)
+}
+
+/// How what is stored is delivered, by route.
+fn deliveries(rooms: &[Room]) -> HashMap<Arc<str>, DeliveryRoute> {
+    let stored = rooms.iter().filter(|room| room.route.is_stored());
+    let delivery = |room: &Room| {
+        let route = room.route.clone();
+        let prepare: Arc<Prepare> = Arc::new(move |message, id| {
+            forward::delivery(&route, message, *id)
+                .ok_or_else(|| "the route does not take its path any more".to_owned())
+        });
+        let answered: Option<Arc<Answered>> = match room.kind {
+            Kind::Graph { .. } => None,
+            Kind::Ews { .. } => Some(Arc::new(receive::answered)),
+        };
+        DeliveryRoute { pool: Arc::clone(&room.pool), prepare, answered }
+    };
+    stored.map(|room| (room.route.name.as_str().into(), delivery(room))).collect()
+}
+
+/// What the requests of a route have to be.
+fn kind(route: &config::Route, config: &Config) -> Result<Kind, Error> {
+    let failed = |problem: String| Error::Route { route: route.name.clone(), problem };
+    Ok(match &route.kind {
+        RouteKind::Graph(graph) => Kind::Graph {
+            checks: graph::Checks::load(graph, &config.feed)
+                .map_err(|error| failed(error.to_string()))?,
+            handshake: graph.handshake,
+        },
+        RouteKind::Ews(ews) => Kind::Ews {
+            checks: ews::Checks::load(ews).map_err(|error| failed(error.to_string()))?,
+            delivery: ews.delivery,
+        },
+    })
+}

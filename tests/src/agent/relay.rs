@@ -1,12 +1,15 @@
 //! The agent's relay, as most tests need it.
 
-use std::fs;
+use std::{fs, path::PathBuf, process::Command};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use toml::Table;
 
 use super::{Agent, text};
-use crate::{notification::RELAY_NAME, pega::Pega, tls::Validity};
+use crate::{notification::RELAY_NAME, pega::Pega, process::check, tls::Validity};
+
+/// The hard limit of open files that a soft one may be raised to again.
+const MOST_FILES: u32 = 4096;
 
 /// The path of the route for Graph.
 pub const GRAPH: &str = "/graph/8Jx2mVq0s7";
@@ -26,11 +29,8 @@ impl Agent {
     ///
     /// If the files cannot be written.
     pub fn add_relay(&mut self, servers: &[&Pega]) -> Result<&mut Self> {
-        let (chain, key) = self.lab.authority().issue_pem(&[RELAY_NAME], Validity::Now)?;
-        let (chain_file, key_file) =
-            (self.directory.join("chain.pem"), self.directory.join("key.pem"));
-        fs::write(&chain_file, chain)?;
-        fs::write(&key_file, key)?;
+        let (chain_file, key_file) = self.certificate_files();
+        self.write_certificate(Validity::Now)?;
         let servers: Vec<_> = servers.iter().map(|server| server.url()).collect();
         let relay = format!(
             "[[listener]]
@@ -53,5 +53,41 @@ impl Agent {
         );
         self.settings.extend(relay.parse::<Table>()?);
         Ok(self)
+    }
+
+    /// Puts another certificate in the place of the relay's, as a renewal does.
+    ///
+    /// # Errors
+    ///
+    /// If the files cannot be written.
+    pub fn renew_certificate(&self) -> Result<()> {
+        self.write_certificate(Validity::Renewed)
+    }
+
+    /// Lets the running agent have no more than so many open files.
+    ///
+    /// # Errors
+    ///
+    /// If it does not run.
+    pub fn limit_open_files(&self, count: u32) -> Result<()> {
+        let pid = self.pid().context("the agent was not started")?.to_string();
+        let mut command = Command::new("prlimit");
+        check(command.args(["--pid", &pid, &format!("--nofile={count}:{MOST_FILES}")]), "")?;
+        Ok(())
+    }
+
+    fn certificate_files(&self) -> (PathBuf, PathBuf) {
+        (self.directory.join("chain.pem"), self.directory.join("key.pem"))
+    }
+
+    fn write_certificate(&self, validity: Validity) -> Result<()> {
+        let (chain, key) = self.lab.authority().issue_pem(&[RELAY_NAME], validity)?;
+        let (chain_file, key_file) = self.certificate_files();
+        for (file, text) in [(key_file, key), (chain_file, chain)] {
+            let next = file.with_extension("next");
+            fs::write(&next, text)?;
+            fs::rename(next, file)?;
+        }
+        Ok(())
     }
 }

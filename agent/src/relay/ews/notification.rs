@@ -172,12 +172,8 @@ impl Message {
 
     fn start(&mut self, namespace: Option<&str>, name: &str) -> Result<(), Malformed> {
         let place = Place::of(self.path.last().copied(), namespace, name);
-        let stray = match place {
-            Place::SubscriptionId => false,
-            // Nothing else is an envelope.
-            Place::Elsewhere => self.path.is_empty() || name == "SubscriptionId",
-            _ => name == "SubscriptionId",
-        };
+        // Nothing else is an envelope, and no other place is one for an id.
+        let stray = place == Place::Elsewhere && (self.path.is_empty() || name == "SubscriptionId");
         // The texts that are read have no elements in them.
         if stray || self.reads_text() {
             return Err(Malformed::Shape);

@@ -13,6 +13,8 @@ use tokio::{
 };
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use crate::relay;
+
 /// A request's place at a server, from before it is sent to the end of its answer.
 #[derive(Debug)]
 pub(super) struct Place {
@@ -62,6 +64,13 @@ impl Answer {
             Ok(Err(error)) => Err(BodyError::Broken(error.to_string())),
             Err(_) => Err(BodyError::Timeout),
         }
+    }
+}
+
+impl From<Answer> for relay::Body {
+    /// As it comes; the request is under way until its end.
+    fn from(answer: Answer) -> Self {
+        answer.map_err(Into::into).boxed()
     }
 }
 

@@ -72,6 +72,11 @@ impl Reaction {
         let body = Full::from(body);
         Self::Answer(Response::builder().status(status).body(body).unwrap())
     }
+
+    pub(crate) fn retry_after(status: u16, value: &str) -> Self {
+        let response = Response::builder().status(status).header("retry-after", value);
+        Self::Answer(response.body(Full::default()).unwrap())
+    }
 }
 
 type React = Box<dyn FnMut(&Seen) -> Reaction + Send>;

@@ -65,7 +65,7 @@ async fn requests(time: Duration, bad: Option<BadTime>) -> Vec<usize> {
             service.clone(),
             metrics,
             Arc::new(clock),
-            schedule::random,
+            random,
         );
         let (sender, receiver) = mpsc::channel(1);
         commands.push(sender);

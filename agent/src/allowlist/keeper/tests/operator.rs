@@ -227,3 +227,15 @@ async fn an_import_is_vetted_like_any_answer() {
     assert_eq!(running.events(), [Event::Imported]);
     assert!(running.directory.path().join("state.json").exists());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_polls_now() {
+    let bench = Bench::default();
+    bench.answer(capture("2026052900", |text| text.to_owned()));
+    let running = Running::start(&bench);
+    running.pass(Duration::from_secs(100)).await;
+    running.commands.send(Command::Refresh { dry_run: false }).await.unwrap();
+    running.pass(Duration::from_secs(1)).await;
+    assert_eq!(bench.times(), [0, 100]);
+    assert_eq!(running.bench.lock().answers.len(), 0);
+}

@@ -102,6 +102,15 @@ async fn a_hanging_server_costs_no_more_than_patience() {
     assert_eq!(began.elapsed(), PATIENCE);
 }
 
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_keys_that_just_could_not_be_read() {
+    let (keys, _) = scripted([None]);
+    assert_eq!(known(&keys, "a").await, Err(NoKeys));
+    let began = Instant::now();
+    assert_eq!(known(&keys, "a").await, Err(NoKeys));
+    assert_eq!(began.elapsed(), Duration::ZERO);
+}
+
 #[tokio::test]
 async fn keys_are_fetched_from_the_configured_address() {
     let server = Server::start(&[stand_in::answer("200 OK", "", &set(&["a"]))], false).await;

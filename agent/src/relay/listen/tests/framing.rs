@@ -1,5 +1,7 @@
 //! Requests that two parties could read in two ways: a table of raw bytes.
 
+use tokio::io::AsyncWriteExt;
+
 use super::lab::*;
 
 /// What has to come of it.
@@ -237,18 +239,19 @@ async fn refusals_are_counted_by_their_reason() {
 }
 
 #[tokio::test]
-async fn an_answer_is_seen_by_a_client_whose_body_is_not_read() {
+async fn a_client_whose_body_is_not_read_is_not_reset() {
     let mut lab = Lab::new();
     let _running = lab.start();
-    // Much more than the kernel takes on its way to us.
-    let request = post("/unread", &"x".repeat(32 << 20));
-    let (mut read, mut write) = tokio::io::split(lab.connect().await.stream);
-    let sending = tokio::spawn(async move {
-        let _ = tokio::io::AsyncWriteExt::write_all(&mut write, request.as_bytes()).await;
-        write
-    });
-    let mut answer = [0; 15];
-    wait("the answer", tokio::io::AsyncReadExt::read_exact(&mut read, &mut answer)).await.unwrap();
-    assert_eq!(&answer, b"HTTP/1.1 200 OK");
-    sending.abort();
+    let request = post("/unread", &"x".repeat(8 << 20));
+    let mut client = lab.connect().await;
+    // A part of it, that waits in the kernel when we close.
+    client.send(&request[..1 << 20]).await;
+    let answer = client.rest().await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    // It may go on sending. A reset would take the answer away from clients of
+    // some systems, before they have seen it.
+    let rest = &request.as_bytes()[1 << 20..];
+    wait("sending", client.stream.write_all(rest)).await.unwrap();
+    drop(client);
+    lab.ended("served", 1.0).await;
 }

@@ -2,10 +2,13 @@
 //! this machine.
 //!
 //! Everything is the real thing but the far ends: the agent, its XDP program on a
-//! network interface, HTTPS between hosts, lists that Microsoft published. Each claim
+//! network interface, its relay and spool, HTTPS between hosts, lists that Microsoft
+//! published. Each claim
 //! is checked and printed as `ok` or `FAILED`. The lab stays up until Ctrl-C, with
 //! traffic, so that a reader can look around; `--once` ends it when all has been
 //! shown, with exit status 0 if every claim held and 1 otherwise.
+
+mod relay;
 
 use std::{
     env,
@@ -24,6 +27,7 @@ use exogate_tests::{
     agent::{Agent, Metrics},
     lab::{EDGE_INTERFACE, EXCHANGE_SINCE_2020, Family, Lab, Peer, edge},
     peer::{EdgeServer, Reached},
+    pega::Pega,
     service::{EndpointService, Publication},
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -67,12 +71,13 @@ fn run(once: bool) -> Result<bool> {
     agent.set("feed.interval", "1s")?;
     agent.set("feed.removal_grace", GRACE)?;
     agent.set("feed.removal_polls", 1)?;
-    let mut show = Show { lab, service, agent, failures: 0 };
+    let mut show = Show { lab, service, agent, server: Some(server), pega: None, failures: 0 };
 
     show.introduce();
     show.start()?;
     show.senders()?;
     show.refresh()?;
+    show.relay()?;
     show.places();
     if once {
         println!();
@@ -80,17 +85,20 @@ fn run(once: bool) -> Result<bool> {
         println!(
             "\nThe senders go on sending. Ctrl-C ends the demonstration and removes everything."
         );
+        let mut number = 0u64;
         while !stop.load(Ordering::Relaxed) {
-            show.traffic(&stop)?;
+            number = number.wrapping_add(1);
+            show.notify(number);
+            thread::sleep(Duration::from_millis(500));
         }
         println!("\ncleaning up");
     }
-    let Show { lab, service, mut agent, failures } = show;
+    let Show { lab, service, mut agent, server, pega, failures } = show;
     // Ctrl-C in a terminal reaches the agent as well.
     if agent.is_running()? {
         agent.terminate()?;
     }
-    drop((agent, service, server));
+    drop((agent, service, server, pega));
     lab.close()?;
     match failures {
         0 => println!("Everything was as expected."),
@@ -129,6 +137,8 @@ struct Show {
     lab: Lab,
     service: EndpointService,
     agent: Agent,
+    server: Option<EdgeServer>,
+    pega: Option<Pega>,
     failures: u32,
 }
 
@@ -225,22 +235,8 @@ impl Show {
             let command = format!("{} --config {}", binary.display(), config.display());
             println!("  status    {command} status");
             println!("  a verdict {command} check 40.96.1.2");
+            println!("  the spool {command} spool status");
         }
-    }
-
-    /// One request of each sender, for the counters to move.
-    fn traffic(&self, stop: &AtomicBool) -> Result<()> {
-        for peer in Peer::ALL {
-            for family in Family::ALL {
-                if stop.load(Ordering::Relaxed) {
-                    return Ok(());
-                }
-                // Whoever changes the configuration meanwhile changes the outcome.
-                drop(self.lab.https(peer, family, "/"));
-            }
-        }
-        thread::sleep(Duration::from_millis(500));
-        Ok(())
     }
 
     /// Sends a request, and claims that it gets through or does not.

@@ -1,0 +1,45 @@
+//! The list in force, asked by the relay.
+//!
+//! The same table that the kernel reads answers here too, so that filter and
+//! relay cannot disagree; it is replaced when the list is published.
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use exogate_ebpf::{
+    compile::CompiledTable,
+    packet::TCP,
+    verdict::{Action, Reason},
+};
+
+use crate::relay::listen::Admission;
+
+/// The table in force.
+pub(super) struct TableInForce(RwLock<Arc<CompiledTable>>);
+
+impl TableInForce {
+    pub(super) fn new(table: CompiledTable) -> Self {
+        Self(RwLock::new(Arc::new(table)))
+    }
+
+    pub(super) fn replace(&self, table: CompiledTable) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
+    }
+}
+
+impl Admission for TableInForce {
+    fn judge(&self, source: IpAddr, port: u16) -> (Action, Reason) {
+        let table = Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner));
+        let table = table.table();
+        let Some(accepted) = table.guard(TCP, port) else {
+            return (Action::Pass, Reason::NotGuarded);
+        };
+        // A socket for both families shows IPv4 in its mapped form.
+        if table.sources(&source.to_canonical().into()) & accepted != 0 {
+            return (Action::Pass, Reason::Allowed);
+        }
+        (table.refusal(), Reason::Unlisted)
+    }
+}

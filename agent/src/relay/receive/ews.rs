@@ -1,0 +1,172 @@
+//! EWS: the upstream's answer goes back, or `OK` as soon as it is durable.
+
+use hyper::{Response, StatusCode, body::Bytes};
+use tokio::time::{Instant, timeout_at};
+
+use super::{Inbound, Room};
+use crate::{
+    config::Delivery,
+    relay::{
+        Body,
+        deliver::Verdict,
+        ews::{
+            Answer, Checks, Judged, Refusal, SubscriptionStatus,
+            answer::{self, read_answer, response, result},
+            notification,
+        },
+        forward,
+        spool::{Message, NewRecord},
+        upstream::Repeat,
+    },
+};
+
+/// Largest answer of an upstream that is read. Exchange would read 1,023 bytes.
+const LARGEST_ANSWER: usize = 64 << 10;
+
+pub(super) async fn receive(
+    room: &Room,
+    checks: &Checks,
+    delivery: Delivery,
+    mut inbound: Inbound<'_>,
+) -> Response<Body> {
+    if let Err(bad) = checks.guard(&inbound.head, inbound.target) {
+        return room.refuse(bad.name(), StatusCode::NOT_FOUND);
+    }
+    let body = match room.read(inbound.body.take()).await {
+        Ok(body) => body,
+        Err(refusal) => return refusal,
+    };
+    let judged = match checks.judge(&body) {
+        Ok(judged) => judged,
+        Err(refusal @ Refusal::Subscription) => {
+            return room.refuse(refusal.name(), StatusCode::NOT_FOUND);
+        }
+        Err(refusal) => return room.refuse(refusal.name(), StatusCode::BAD_REQUEST),
+    };
+    match delivery {
+        Delivery::PassThrough => pass_through(room, inbound, body, judged).await,
+        Delivery::StoreAndForward => store(room, inbound, body, judged).await,
+    }
+}
+
+/// The upstream answers while Exchange waits.
+async fn pass_through(
+    room: &Room,
+    inbound: Inbound<'_>,
+    body: Bytes,
+    judged: Judged,
+) -> Response<Body> {
+    let until = inbound.since.checked_add(room.pool.response_timeout()).unwrap_or(inbound.since);
+    match timeout_at(until, ask_upstream(room, inbound, body, until)).await {
+        Ok(Ok((answer, body))) => {
+            room.metrics.passed.inc();
+            match answer {
+                SubscriptionStatus::Ok => room.hear(&judged.lanes),
+                SubscriptionStatus::Unsubscribe => room.forget(&judged.lanes),
+            }
+            response(body)
+        }
+        Ok(Err((reason, problem))) => {
+            tracing::warn!(
+                route = room.route.name,
+                problem,
+                "no answer for Exchange; answered 502, so that it is repeated"
+            );
+            room.refuse(reason, StatusCode::BAD_GATEWAY)
+        }
+        Err(_) => room.refuse("upstream_unanswered", StatusCode::GATEWAY_TIMEOUT),
+    }
+}
+
+/// What the upstream says, as Exchange would understand it.
+async fn ask_upstream(
+    room: &Room,
+    inbound: Inbound<'_>,
+    body: Bytes,
+    until: Instant,
+) -> Result<(SubscriptionStatus, Bytes), (&'static str, String)> {
+    let unanswered = |problem: String| ("upstream_unanswered", problem);
+    let target = inbound.target.path_and_query();
+    let request = forward::outbound(&room.route, target, inbound.head.headers, body)
+        .ok_or_else(|| unanswered("the request cannot be rewritten".to_owned()))?;
+    // Once it was sent, only Exchange may repeat it: it knows whether it was answered.
+    let answer = room.pool.send(request, Repeat::Unsent).await;
+    let (head, body) = answer.map_err(|error| unanswered(error.to_string()))?.into_parts();
+    let body = body.read(LARGEST_ANSWER, until).await;
+    let body = body.map_err(|error| unanswered(error.to_string()))?;
+    answer::pass_through(head.status, body).map_err(|wrong| ("upstream_answer", wrong.to_string()))
+}
+
+/// Exchange is answered when it is durable.
+async fn store(room: &Room, inbound: Inbound<'_>, body: Bytes, judged: Judged) -> Response<Body> {
+    match room.is_unsubscribed(&judged.lanes).await {
+        Ok(true) => {
+            room.forget(&judged.lanes);
+            return response(result(SubscriptionStatus::Unsubscribe));
+        }
+        Ok(false) => {}
+        Err(refusal) => return refusal,
+    }
+    room.hear(&judged.lanes);
+    let route = &room.route.name;
+    let record = NewRecord {
+        once: judged.once.map(|once| format!("{route} {once}")),
+        lanes: judged.lanes,
+        message: Message {
+            route: route.clone(),
+            target: inbound.target.path_and_query().to_string(),
+            headers: forward::stored(&inbound.head.headers),
+            source: Some(inbound.peer.source.ip().to_canonical()),
+            body,
+        },
+    };
+    match room.store(record).await {
+        Ok(_) => response(result(SubscriptionStatus::Ok)),
+        Err(refusal) => refusal,
+    }
+}
+
+impl Room {
+    /// Whether the upstream has said, of an earlier notification, that it wants no
+    /// more of one of these subscriptions.
+    async fn is_unsubscribed(&self, subscriptions: &[String]) -> Result<bool, Response<Body>> {
+        let Some(spool) = &self.spool else { return Ok(false) };
+        for subscription in subscriptions {
+            match spool.remembers(unsubscribed(&self.route.name, subscription)).await {
+                Ok(true) => return Ok(true),
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::error!(route = self.route.name, %error, "cannot look into the spool");
+                    return Err(self.refuse("not_durable", StatusCode::SERVICE_UNAVAILABLE));
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    pub(super) fn hear(&self, subscriptions: &[String]) {
+        self.silence.hear(subscriptions, jiff::Timestamp::now());
+    }
+
+    fn forget(&self, subscriptions: &[String]) {
+        subscriptions.iter().for_each(|subscription| self.silence.forget(subscription));
+    }
+}
+
+/// The fact that the upstream wants no more of a subscription.
+fn unsubscribed(route: &str, subscription: &str) -> String {
+    format!("unsubscribed {route} {subscription}")
+}
+
+/// What the upstream's answer to a stored notification means.
+pub(in crate::relay) fn answered(message: &Message, status: StatusCode, body: &Bytes) -> Verdict {
+    match read_answer(status, body) {
+        Answer::Ok => Verdict::Accepted { remember: None },
+        Answer::Unsubscribe => {
+            let parsed = notification::parse(&message.body).unwrap_or_default();
+            let first = parsed.into_iter().next().map(|first| first.subscription);
+            Verdict::Accepted { remember: first.map(|first| unsubscribed(&message.route, &first)) }
+        }
+        Answer::Wrong(wrong) => Verdict::Retry(wrong.to_string()),
+    }
+}

@@ -1,0 +1,146 @@
+//! From a request to its answer.
+//!
+//! A request is read once into a target, which finds its route; the route says
+//! what the request has to be. What passes is made durable or passed on, and only
+//! then answered well. Whatever is not what a route expects is answered without
+//! anything behind the relay hearing of it: 404 where the place or the kind of
+//! the request is wrong, 400 where it cannot be read, 413 where it is too large.
+//!
+//! Every answer is counted under its route, with its time, because Microsoft
+//! counts them too.
+
+mod answer;
+mod body;
+mod ews;
+mod graph;
+mod metrics;
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use hyper::{Request, Response, StatusCode, body::Bytes, http::request::Parts};
+use tokio::time::Instant;
+
+use self::answer::empty;
+pub(super) use self::{
+    ews::answered,
+    metrics::{Clocked, Metrics, RouteMetrics, Watched},
+};
+use super::{
+    Body, ews as ews_protocol, forward, graph as graph_protocol,
+    listen::{Handler, Peer, RequestBody},
+    route::{Routes, Target},
+    silence::Silence,
+    slow::SlowAnswers,
+    spool::Spool,
+    upstream::Pool,
+};
+use crate::config;
+
+/// Answers the requests of all listeners.
+pub(super) struct Receiver {
+    pub(super) routes: Routes,
+    /// One for each route of the configuration, in its order.
+    pub(super) rooms: Vec<Room>,
+    pub(super) unrouted: RouteMetrics,
+}
+
+/// All that a route needs to answer.
+pub(super) struct Room {
+    pub(super) route: config::Route,
+    pub(super) kind: Kind,
+    pub(super) pool: Arc<Pool>,
+    /// Where the route stores, if it does.
+    pub(super) spool: Option<Arc<dyn Spool>>,
+    pub(super) metrics: RouteMetrics,
+    pub(super) silence: Arc<Silence>,
+    /// Shared by all routes of a host.
+    pub(super) endpoint: Arc<SlowAnswers>,
+}
+
+/// What the requests of a route have to be.
+pub(super) enum Kind {
+    /// Graph's notifications.
+    Graph {
+        /// What they have to be.
+        checks: graph_protocol::Checks,
+        /// Who answers handshakes.
+        handshake: config::Handshake,
+    },
+    /// EWS notifications.
+    Ews {
+        /// What they have to be.
+        checks: ews_protocol::Checks,
+        /// When they are answered.
+        delivery: config::Delivery,
+    },
+}
+
+/// A request that has found its route.
+struct Inbound<'a> {
+    head: Parts,
+    /// Taken by whoever reads it.
+    body: Option<RequestBody>,
+    target: &'a Target,
+    peer: &'a Peer,
+    since: Instant,
+}
+
+impl Handler for Receiver {
+    fn handle(
+        self: Arc<Self>,
+        request: Request<RequestBody>,
+        peer: Arc<Peer>,
+    ) -> BoxFuture<'static, Response<Body>> {
+        Box::pin(async move { self.answer(request, &peer).await })
+    }
+}
+
+impl Receiver {
+    async fn answer(&self, request: Request<RequestBody>, peer: &Peer) -> Response<Body> {
+        let since = Instant::now();
+        let (mut head, body) = request.into_parts();
+        let refuse = |reason, status| {
+            self.unrouted.refuse(reason);
+            self.unrouted.answered(status, since.elapsed());
+            empty(status)
+        };
+        let target = match Target::parse(&head) {
+            Ok(target) => target,
+            Err(bad) => return refuse(bad.name(), StatusCode::BAD_REQUEST),
+        };
+        let room = self.routes.find(&target).and_then(|found| self.rooms.get(found.place));
+        let Some(room) = room else { return refuse("no_route", StatusCode::NOT_FOUND) };
+        let source = peer.source.ip();
+        forward::clean(&mut head.headers, &room.route, target.host(), source);
+        let inbound = Inbound { head, body: Some(body), target: &target, peer, since };
+        let response = match &room.kind {
+            Kind::Graph { checks, handshake } => {
+                graph::receive(room, checks, *handshake, inbound).await
+            }
+            Kind::Ews { checks, delivery } => ews::receive(room, checks, *delivery, inbound).await,
+        };
+        let took = since.elapsed();
+        room.metrics.answered(response.status(), took);
+        room.endpoint.answered(took);
+        response
+    }
+}
+
+impl Room {
+    /// Refuses a request before anything was stored or forwarded.
+    fn refuse(&self, reason: &str, status: StatusCode) -> Response<Body> {
+        self.metrics.refuse(reason);
+        tracing::debug!(route = self.route.name, reason, %status, "refused");
+        empty(status)
+    }
+
+    /// Reads the body, or refuses it.
+    async fn read(&self, body: Option<RequestBody>) -> Result<Bytes, Response<Body>> {
+        let Some(body) = body else { return Ok(Bytes::new()) };
+        match body::read(body, self.route.body_bytes).await {
+            Ok(body) => Ok(body),
+            Err(bad) => Err(self.refuse(bad.name(), bad.status())),
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Real lists of prefixes, from the captures: a short one and a long one.
+
+use std::{collections::BTreeSet, fs, io::Read as _};
+
+use anyhow::{Context, Result, ensure};
+use flate2::read::GzDecoder;
+use ipnet::IpNet;
+use serde_json::Value;
+
+use crate::service::captures;
+
+/// The prefixes of Exchange Online with TCP port 443, as captured in 2026-05: 34.
+///
+/// # Errors
+///
+/// If the capture is another one.
+pub fn exchange() -> Result<Vec<IpNet>> {
+    let text = fs::read(captures().join("worldwide/worldwide-captured-2026-05-29.json"))?;
+    let sets: Vec<Value> = serde_json::from_slice(&text)?;
+    let text = |set: &Value, key: &str| {
+        set.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
+    };
+    let chosen = sets.iter().filter(|set| {
+        text(set, "serviceArea") == "Exchange"
+            && text(set, "tcpPorts").split(',').any(|port| port.trim() == "443")
+    });
+    let nets = prefixes(chosen.filter_map(|set| set.get("ips")))?;
+    ensure!(nets.len() == 34, "the capture has changed: {} prefixes", nets.len());
+    Ok(nets)
+}
+
+/// All distinct prefixes of Azure's service tags: 53,586.
+///
+/// # Errors
+///
+/// If the capture is another one.
+pub fn service_tags() -> Result<Vec<IpNet>> {
+    let path = captures().join("servicetags/ServiceTags_Public-changeNumber376-2025-11-10.json.gz");
+    let mut text = String::new();
+    GzDecoder::new(fs::File::open(path)?).read_to_string(&mut text)?;
+    let tags: Value = serde_json::from_str(&text)?;
+    let tags = tags.get("values").and_then(Value::as_array).context("no tags")?;
+    let nets = prefixes(tags.iter().filter_map(|tag| tag.pointer("/properties/addressPrefixes")))?;
+    ensure!(nets.len() == 53_586, "the capture has changed: {} prefixes", nets.len());
+    Ok(nets)
+}
+
+/// Sorted, each once.
+fn prefixes<'a>(lists: impl Iterator<Item = &'a Value>) -> Result<Vec<IpNet>> {
+    let texts = lists.filter_map(Value::as_array).flatten().filter_map(Value::as_str);
+    let nets: BTreeSet<IpNet> = texts.map(str::parse).collect::<Result<_, _>>()?;
+    Ok(nets.into_iter().collect())
+}

@@ -1,0 +1,81 @@
+//! The host itself is in trouble.
+
+use std::time::Duration;
+
+use exogate_tests::{
+    agent::relay::GRAPH, lab::Peer, load::Load, notification::Notification, pega::Mood,
+};
+
+use super::{SOON, Setting};
+
+fn sent(number: u64) -> Notification {
+    Notification::graph(GRAPH, &["one"], number, &"x".repeat(4096))
+}
+
+#[test]
+fn what_does_not_fit_on_the_disk_is_not_accepted() {
+    let mut setting = Setting::new();
+    let disk = setting.lab.small_disk("small", 2 << 20).unwrap();
+    setting.agent.set("spool.directory", disk.join("spool").to_str().unwrap()).unwrap();
+    setting.agent.start().unwrap();
+    setting.pega.feel(Mood::Answers(503, None));
+    let mut accepted = 0;
+    let status = loop {
+        match sent(accepted + 1).answer(&setting.lab, Peer::Graph).unwrap().status {
+            202 => accepted += 1,
+            status => break status,
+        }
+        assert!(accepted < 2000, "2 MiB hold no 2,000 notifications of 4 KiB");
+    };
+    assert_eq!(status, 503);
+    assert!(accepted > 10);
+    // There is room again when the server has taken them.
+    setting.pega.feel(Mood::Well);
+    setting.pega.wait_for(usize::try_from(accepted).unwrap(), Duration::from_secs(60)).unwrap();
+    setting
+        .agent
+        .wait_until("the spool is empty", SOON, |metrics| {
+            metrics.sum("exogate_spool_records", &[("route", "graph")]) == Some(0.0)
+        })
+        .unwrap();
+    assert_eq!(sent(accepted + 1).answer(&setting.lab, Peer::Graph).unwrap().status, 202);
+}
+
+#[test]
+fn beyond_its_limit_the_spool_takes_nothing() {
+    let mut setting = Setting::new();
+    setting.agent.set("spool.max_size", "1MiB").unwrap();
+    setting.agent.start().unwrap();
+    setting.pega.feel(Mood::Answers(503, None));
+    let mut number = 0;
+    while sent(number).answer(&setting.lab, Peer::Graph).unwrap().status == 202 {
+        number += 1;
+        assert!(number < 300, "1 MiB holds no 300 notifications of 4 KiB");
+    }
+    assert!(setting.metric("exogate_spool_appends_total", &[("result", "full")]) >= 1.0);
+    assert!(number > 100);
+}
+
+#[test]
+fn without_file_descriptors_the_relay_goes_on_when_there_are_some_again() {
+    let mut setting = Setting::new();
+    setting.agent.set("interfaces", Vec::<String>::new()).unwrap();
+    setting.agent.start().unwrap();
+    setting.agent.limit_open_files(40).unwrap();
+    let load = Load::start(&setting.lab, GRAPH, 100, Duration::from_millis(20)).unwrap();
+    load.wait_for(200, SOON).unwrap();
+    setting.agent.limit_open_files(4096).unwrap();
+    let all = |load: &Load| load.report().acknowledged.len() == 100;
+    let begin = std::time::Instant::now();
+    while !all(&load) {
+        assert!(begin.elapsed() < SOON, "{:?}", load.report().acknowledged.len());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let report = load.stop().unwrap();
+    setting
+        .pega
+        .wait_until("all of it arrives", SOON, |received| {
+            report.hold_against(received, GRAPH).is_ok()
+        })
+        .unwrap();
+}

@@ -1,0 +1,82 @@
+//! The relay, from the sender to the server behind it: real packets through the
+//! filter, real TLS, a real spool. Needs root and the agent's binary.
+//!
+//! | module | asks |
+//! |---|---|
+//! | `acceptance` | what is accepted, and how it arrives |
+//! | `checks` | what is refused, and what it is answered |
+//! | `outage` | what happens while the server behind it is away, slow or wrong |
+//! | `dead_letters` | what an operator can do with what was given up |
+//! | `life` | what stops, crashes and restarts lose: nothing |
+//! | `peers` | whether exchangelib, requests and nginx take it for what it is |
+//! | `faults` | what a full disk or a lack of file descriptors does |
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test stops at the first thing that goes wrong"
+)]
+
+mod acceptance;
+mod checks;
+mod dead_letters;
+mod faults;
+mod life;
+mod outage;
+mod peers;
+
+use std::{path::Path, time::Duration};
+
+use exogate_tests::{agent::Agent, lab::Lab, pega::Pega, service::EndpointService};
+
+/// How long anything may take to show, in a debug build on a busy machine.
+const SOON: Duration = Duration::from_secs(20);
+
+/// A lab with an agent that filters and relays to one server, which is well.
+struct Setting {
+    agent: Agent,
+    pega: Pega,
+    _service: EndpointService,
+    lab: Lab,
+}
+
+impl Setting {
+    /// Not started yet, so that a test may set more.
+    fn new() -> Self {
+        let lab = Lab::new().unwrap();
+        let service = EndpointService::start(&lab).unwrap();
+        let pega = Pega::start(&lab, 8080).unwrap();
+        let mut agent = Agent::new(&lab).unwrap();
+        agent.add_relay(&[&pega]).unwrap();
+        Self { agent, pega, _service: service, lab }
+    }
+
+    /// Started, with the defaults.
+    fn started() -> Self {
+        let mut setting = Self::new();
+        setting.agent.start().unwrap();
+        setting
+    }
+
+    /// A file of the lab with a secret in it, as a value of the configuration.
+    fn secret(&self, name: &str, value: &str) -> String {
+        let path = self.lab.directory().join(name);
+        write_private(&path, value);
+        path.to_str().unwrap().to_owned()
+    }
+
+    /// The sum of a metric.
+    fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        self.agent.metrics().unwrap().sum(name, labels).unwrap_or(0.0)
+    }
+}
+
+fn write_private(path: &Path, text: &str) {
+    use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.create(true).truncate(true).write(true).mode(0o600).open(path);
+    file.unwrap().write_all(text.as_bytes()).unwrap();
+}
