@@ -1,9 +1,10 @@
 //! The proxies: each configured as its documentation advises for this work.
 //!
-//! All show the same certificate (ECDSA P-256), hand out session tickets as they do by
-//! default, write no access log, and keep their connections to the upstream open. All
-//! leave the path as it is. nginx and haproxy have one worker; exogate has as many as
-//! it sees cores, which is one.
+//! All show the same certificate (ECDSA P-256), write no access log, keep their
+//! connections to the upstream open, and leave the path as it is. nginx and haproxy
+//! have one worker; exogate has as many as it sees cores, which is one. After a
+//! handshake exogate gives one session ticket, and nginx is told to do the same;
+//! haproxy gives two, which cannot be changed.
 
 use std::{
     fs::{self, File},
@@ -36,7 +37,7 @@ const UPSTREAM: u16 = 2000;
 const NOWHERE: u16 = 2001;
 const ADMIN: u16 = 2002;
 /// Connections that each of them must be ready for.
-const CONNECTIONS: u32 = 16_384;
+const CONNECTIONS: u32 = 12_000;
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Who is measured.
@@ -155,7 +156,7 @@ impl Setting {
 user root;
 pid {home}/pid;
 worker_processes 1;
-worker_rlimit_nofile 65536;
+worker_rlimit_nofile 20000;
 events {{
     worker_connections {CONNECTIONS};
 }}
@@ -175,6 +176,7 @@ http {{
         ssl_certificate {directory}/chain.pem;
         ssl_certificate_key {directory}/key.pem;
         ssl_protocols TLSv1.2 TLSv1.3;
+        ssl_conf_command NumTickets 1;
         location = {EWS_PATH} {{
             proxy_pass http://pega;
             proxy_http_version 1.1;
@@ -197,6 +199,7 @@ http {{
         format!(
             "global
     nbthread 1
+    no strict-limits
     maxconn {CONNECTIONS}
     ssl-default-bind-options ssl-min-ver TLSv1.2
 defaults

@@ -34,14 +34,17 @@ pub fn enter() -> Result<Option<ExitCode>> {
         ] {
             fs::write(format!("/proc/sys/net/{name}"), value).context(name)?;
         }
+        // Where there are no such groups, nice alone does it.
+        let _ = fs::write("/proc/self/autogroup", "-20");
         return Ok(None);
     }
     let mut command = Command::new("setpriv");
     command
         .args(["--pdeathsig", "KILL"])
         .args(["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"])
-        .args(["prlimit", "--nofile=65536"])
-        .args(["nice", "-n", "-20"])
+        .args(["prlimit", "--nofile=20000"])
+        // A session of its own is a group of its own to the scheduler.
+        .args(["setsid", "nice", "-n", "-20"])
         .args(["taskset", "--cpu-list", OUR_CORE])
         .arg(env::current_exe()?)
         .args(env::args_os().skip(1))

@@ -60,13 +60,8 @@ async fn requests(time: Duration, bad: Option<BadTime>) -> Vec<usize> {
         let clock = move || {
             Timestamp::from_second(1_800_000_000).unwrap().checked_add(begin.elapsed()).unwrap()
         };
-        let keeper = Keeper::with(
-            Arc::new(config),
-            service.clone(),
-            metrics,
-            Arc::new(clock),
-            random,
-        );
+        let keeper =
+            Keeper::with(Arc::new(config), service.clone(), metrics, Arc::new(clock), random);
         let (sender, receiver) = mpsc::channel(1);
         commands.push(sender);
         agents.spawn(keeper.run(Unpublished, receiver, tokio::time::sleep(time)));
