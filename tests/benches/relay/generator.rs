@@ -2,6 +2,9 @@
 //! upstream.
 //!
 //! - [`saturate`]: each connection sends again as soon as it has its answer.
+//!   Meanwhile the core never sleeps: to wake another core costs much in a virtual
+//!   machine, and more for those whose requests come apart, which would make the
+//!   slower contender slower still.
 //! - [`pace`]: requests are due at even intervals, whether or not those before are
 //!   answered, and their time counts from when they were due. A server that stalls is
 //!   thus charged for all that it kept waiting. The pacer looks at the clock without a
@@ -180,22 +183,43 @@ pub async fn saturate<M>(
             spawn_local(async move { repeat(&target, traffic, sender, &answers, &stop).await })
         })
         .collect();
+    let idle = Rc::new(Cell::new(Duration::ZERO));
+    let awake = spawn_local(stay_awake(Rc::clone(&idle), Rc::clone(&stop)));
     let before = pause(&tasks, warm_up).await.and_then(|()| measure());
-    let (begin, first) = (Instant::now(), answers.get());
+    let (begin, first, idle_before) = (Instant::now(), answers.get(), idle.get());
     let waited = pause(&tasks, time).await;
-    let (time, count) = (begin.elapsed(), answers.get() - first);
+    let (time, count, idle) = (begin.elapsed(), answers.get() - first, idle.get() - idle_before);
     let after = waited.and_then(|()| measure());
     stop.set(true);
+    awake.await?;
     join(tasks).await?;
-    Ok(Interval { answers: count, time, before: before?, after: after? })
+    Ok(Interval { answers: count, time, idle, before: before?, after: after? })
 }
 
 /// What happened between two measurements.
 pub struct Interval<M> {
     pub answers: u64,
     pub time: Duration,
+    /// How long generator and upstream had nothing to do.
+    pub idle: Duration,
     pub before: M,
     pub after: M,
+}
+
+/// Keeps the core from sleeping, and adds up the time in which nothing else ran.
+async fn stay_awake(idle: Rc<Cell<Duration>>, stop: Rc<Cell<bool>>) {
+    /// To look for what has come, in vain, takes less.
+    const IN_VAIN: Duration = Duration::from_micros(3);
+    let mut before = Instant::now();
+    while !stop.get() {
+        yield_now().await;
+        let now = Instant::now();
+        let took = now - before;
+        if took < IN_VAIN {
+            idle.set(idle.get() + took);
+        }
+        before = now;
+    }
 }
 
 /// Waits, unless a sender ends before its time.

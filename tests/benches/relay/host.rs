@@ -56,20 +56,15 @@ pub fn enter() -> Result<Option<ExitCode>> {
 
 /// The time that a process and its descendants have spent, in the kernel and outside.
 pub fn cpu_time(process: u32) -> Result<Duration> {
-    family(process)?.into_iter().map(cpu_time_of).sum()
-}
-
-/// The same of this process alone.
-pub fn own_cpu_time() -> Result<Duration> {
-    cpu_time_of(std::process::id())
-}
-
-fn cpu_time_of(process: u32) -> Result<Duration> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
-    // The name, which may hold anything, ends with the last parenthesis.
-    let (_, fields) = stat.rsplit_once(") ").context("/proc has another form")?;
-    let fields: Vec<&str> = fields.split(' ').collect();
-    Ok(TICK * (fields[11].parse::<u32>()? + fields[12].parse::<u32>()?))
+    let mut ticks = 0;
+    for process in family(process)? {
+        let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
+        // The name, which may hold anything, ends with the last parenthesis.
+        let (_, fields) = stat.rsplit_once(") ").context("/proc has another form")?;
+        let fields: Vec<&str> = fields.split(' ').collect();
+        ticks += fields[11].parse::<u32>()? + fields[12].parse::<u32>()?;
+    }
+    Ok(TICK * ticks)
 }
 
 /// The memory of a process and its descendants, of what they share only a share: kB.

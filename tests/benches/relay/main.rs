@@ -110,14 +110,13 @@ struct Rounds {
 }
 
 impl Rounds {
-    fn add(&mut self, interval: &Interval<[Duration; 2]>) {
+    fn add(&mut self, interval: &Interval<Duration>) {
         let (answers, time) = (interval.answers as f64, interval.time.as_secs_f64());
-        let [proxy, ours] =
-            [0, 1].map(|who| (interval.after[who] - interval.before[who]).as_secs_f64());
+        let proxy = (interval.after - interval.before).as_secs_f64();
         self.rate.push(answers / time);
         self.per_cpu.push(answers / proxy);
         self.proxy.push(100.0 * proxy / time);
-        self.ours.push(100.0 * ours / time);
+        self.ours.push(100.0 * (1.0 - interval.idle.as_secs_f64() / time));
     }
 
     fn row(&self, name: &str) -> [String; 5] {
@@ -367,10 +366,10 @@ impl Bench {
     }
 }
 
-/// As much as a contender can do, and the processor times that it took.
-async fn full_load(contender: &Contender, traffic: Traffic) -> Result<Interval<[Duration; 2]>> {
-    let times = || Ok([host::cpu_time(contender.process())?, host::own_cpu_time()?]);
-    saturate(&contender.target, traffic, SENDERS, WARM_UP, TIME, times).await
+/// As much as a contender can do, and the processor time that it took.
+async fn full_load(contender: &Contender, traffic: Traffic) -> Result<Interval<Duration>> {
+    let cpu_time = || host::cpu_time(contender.process());
+    saturate(&contender.target, traffic, SENDERS, WARM_UP, TIME, cpu_time).await
 }
 
 fn sorted_microseconds(took: Vec<Duration>) -> Vec<f64> {
