@@ -15,8 +15,11 @@
 //! | [`prober`] | a steady stream of attempts, to see each single wrong verdict |
 //! | [`agent`] | the agent as a process: configuration, start, stop, questions |
 //! | [`nats`] | a cluster of NATS servers, without the lab |
+//! | [`notification`], [`load`], [`pega`] | senders for the relay, and the server behind it |
+//! | [`server`], [`python`] | programs of others: nginx, unbound, exchangelib |
+//! | [`guest`] | a machine of its own, whose power can be cut |
 //! | [`lists`], [`random`] | long and short lists of prefixes, chance that repeats itself |
-//! | [`tls`], [`http`], [`process`] | what these need |
+//! | [`tls`], [`http`], [`process`], [`spooled`] | what these need |
 //!
 //! # When things fail
 //!
@@ -25,6 +28,7 @@
 //! down: see `lab/janitor.rs`.
 
 pub mod agent;
+pub mod guest;
 pub mod http;
 pub mod lab;
 pub mod lists;
@@ -40,6 +44,7 @@ pub mod python;
 pub mod random;
 pub mod server;
 pub mod service;
+pub mod spooled;
 pub mod tls;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -7,7 +7,7 @@
 use anyhow::Result;
 use clap::ValueEnum;
 
-use crate::{build, command, object, packages, setup};
+use crate::{build, command, object, setup};
 
 /// A benchmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -33,9 +33,8 @@ impl Benchmark {
 
 /// Runs a benchmark.
 pub(crate) fn run(benchmark: Benchmark) -> Result<()> {
-    setup::run()?;
+    setup::for_tests()?;
     if benchmark == Benchmark::Relay {
-        packages::ensure(packages::PROXIES)?;
         build(true)?;
     }
     let twins = object(Some("twins"))?;

@@ -6,7 +6,7 @@
 //! apt still checks the archive's signatures. The packages are unpacked beside each other,
 //! which keeps their relative links right, and a small script starts the compiler with its
 //! own libraries. Of the libraries that it shares with the rest of the system, only those
-//! are unpacked that the system lacks.
+//! are unpacked that the system lacks. Kernels for guests are fetched the same way.
 
 use crate::{
     command::{capture, find_program, run, run_download},
@@ -24,6 +24,9 @@ use std::{
 /// What is asked for; the rest follows from dependencies.
 const COMPILER: &str = "rustc-web";
 const SOURCE: &str = "rust-web-src";
+
+/// The shell of a guest.
+const BUSYBOX: &str = "busybox-static";
 
 /// Starts the compiler with the libraries that were unpacked with it. Wherever the directory
 /// is moved, the script finds them.
@@ -54,7 +57,7 @@ pub(crate) fn unpack_compiler(tools: &Path) -> Result<()> {
         // A foreign archive that is down is no reason to give up: Debian's may have answered.
         eprintln!("setup: {error:#}; going on with the lists that did arrive");
     }
-    let closure = apt.closure()?;
+    let closure = apt.closure(&[COMPILER, SOURCE])?;
     let version = closure
         .iter()
         .find(|package| package.name == COMPILER)
@@ -64,17 +67,27 @@ pub(crate) fn unpack_compiler(tools: &Path) -> Result<()> {
     let home = tools.join(format!("{COMPILER}-{}", directory_name(&version)));
 
     install_as(&home, |partial| {
-        let archives = partial.join("archives");
-        fs::create_dir_all(&archives)?;
-        run_download(apt.command().arg("download").args(&wanted).current_dir(&archives))?;
-        eprintln!("setup: unpacking {} packages", wanted.len());
-        for entry in fs::read_dir(&archives)? {
-            run(Command::new("dpkg-deb").arg("-x").arg(entry?.path()).arg(partial))?;
-        }
-        fs::remove_dir_all(&archives)?;
+        apt.unpack(&wanted, partial)?;
         trim(partial)?;
         write_launcher(partial)
     })?;
+    apt.clean()
+}
+
+/// Downloads a kernel by the name of a package that depends on it, and a static busybox,
+/// and unpacks both in `home`.
+pub(crate) fn unpack_kernel(package: &str, tools: &Path, home: &Path) -> Result<()> {
+    let apt = Apt::new(tools)?;
+    if let Err(error) = run_download(apt.command().args(["update", "--error-on=any"])) {
+        eprintln!("setup: {error:#}; going on with the lists that did arrive");
+    }
+    let wanted: Vec<String> = apt
+        .closure(&[package, BUSYBOX])?
+        .into_iter()
+        .filter(|Package { name, .. }| name.starts_with("linux-image-") || name == BUSYBOX)
+        .map(|Package { name, version }| format!("{name}={version}"))
+        .collect();
+    install_as(home, |partial| apt.unpack(&wanted, partial))?;
     apt.clean()
 }
 
@@ -119,18 +132,27 @@ impl Apt {
         command
     }
 
-    /// Everything that the compiler and its source depend on, as if nothing were installed.
-    fn closure(&self) -> Result<Vec<Package>> {
-        let answer = capture(self.command().args([
-            "-o",
-            "Dir::State::status=/dev/null",
-            "--simulate",
-            "--no-install-recommends",
-            "install",
-            COMPILER,
-            SOURCE,
-        ]))?;
+    /// Everything that packages depend on, as if nothing were installed.
+    fn closure(&self, packages: &[&str]) -> Result<Vec<Package>> {
+        let answer = capture(
+            self.command()
+                .args(["-o", "Dir::State::status=/dev/null", "--simulate"])
+                .args(["--no-install-recommends", "install"])
+                .args(packages),
+        )?;
         Ok(parse_simulation(&answer))
+    }
+
+    /// Downloads packages and unpacks them beside each other.
+    fn unpack(&self, packages: &[String], home: &Path) -> Result<()> {
+        let archives = home.join("archives");
+        fs::create_dir_all(&archives)?;
+        run_download(self.command().arg("download").args(packages).current_dir(&archives))?;
+        eprintln!("setup: unpacking {} packages", packages.len());
+        for entry in fs::read_dir(&archives)? {
+            run(Command::new("dpkg-deb").arg("-x").arg(entry?.path()).arg(home))?;
+        }
+        fs::remove_dir_all(&archives).context("cannot remove the archives")
     }
 
     /// Removes lists and cache: they are only worth keeping while they are fresh.

@@ -49,8 +49,9 @@ pub(crate) fn run() -> Result<()> {
         Err(_) => println!("rustc             MISSING"),
     }
 
-    let missing = packages::missing(packages::PROGRAMS);
-    for program in packages::PROGRAMS {
+    let programs = [packages::PROGRAMS, packages::TEST_PROGRAMS].concat();
+    let missing = packages::missing(&programs);
+    for program in &programs {
         let state = if missing.contains(&program) { "MISSING" } else { "found" };
         println!("{:<17} {state}: package {}, {}", program.name, program.package, program.why);
     }

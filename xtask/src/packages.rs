@@ -4,7 +4,7 @@
 //! tests that need one fail and say so.
 
 use crate::command::{find_program, run_download};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use std::{fs, os::unix::fs::MetadataExt, process::Command};
 
 /// A program that must be there.
@@ -18,16 +18,27 @@ pub(crate) struct Program {
     pub(crate) why: &'static str,
 }
 
-/// Everything that a build or a test calls and Rust's tools do not bring.
+/// What a build and the demonstration call, and Rust's tools do not bring.
 pub(crate) const PROGRAMS: &[Program] = &[
     Program { name: "cc", package: "gcc", why: "links host programs and builds C libraries" },
-    Program { name: "c++", package: "g++", why: "builds libFuzzer" },
     Program { name: "ip", package: "iproute2", why: "makes the lab's namespaces and links" },
+    Program {
+        name: "nsenter",
+        package: "util-linux",
+        why: "runs programs in the lab without hiding bpffs, as `ip netns exec` does",
+    },
+];
+
+/// What tests and benchmarks call besides.
+pub(crate) const TEST_PROGRAMS: &[Program] = &[
+    Program { name: "c++", package: "g++", why: "builds libFuzzer" },
+    Program { name: "haproxy", package: "haproxy", why: "is measured beside the relay" },
     Program {
         name: "ipset",
         package: "ipset",
         why: "takes exported lists, and is measured beside",
     },
+    Program { name: "mkfs.ext4", package: "e2fsprogs", why: "makes the disk of a guest" },
     Program {
         name: "nats-server",
         package: "nats-server",
@@ -38,31 +49,34 @@ pub(crate) const PROGRAMS: &[Program] = &[
         package: "nftables",
         why: "takes exported lists, and is measured beside",
     },
-    Program { name: "nginx", package: "nginx-light", why: "serves lists over HTTPS in the lab" },
     Program {
-        name: "nsenter",
-        package: "util-linux",
-        why: "runs programs in the lab without hiding bpffs, as `ip netns exec` does",
+        name: "nginx",
+        package: "nginx-light",
+        why: "serves lists in the lab, and is measured beside the relay",
     },
-    Program { name: "strace", package: "strace", why: "kills the agent right before a step" },
-    Program { name: "unbound", package: "unbound", why: "answers for DNS names in the lab" },
+    Program { name: "objcopy", package: "binutils", why: "makes a guest's program small" },
     Program {
         name: "prlimit",
         package: "util-linux",
         why: "takes file descriptors from a running agent",
     },
     Program { name: "python3", package: "python3", why: "runs independent clients and servers" },
+    Program {
+        name: "qemu-system-x86_64",
+        package: "qemu-system-x86",
+        why: "is the machine whose power is cut",
+    },
+    Program {
+        name: "strace",
+        package: "strace",
+        why: "ends the agent before a step, fails a disk",
+    },
+    Program { name: "unbound", package: "unbound", why: "answers for DNS names in the lab" },
+    Program { name: "unshare", package: "util-linux", why: "gives the spool a disk that is full" },
 ];
 
-/// The proxies that the relay is measured beside. Only that needs them, and installing
-/// them starts a service where systemd runs.
-pub(crate) const PROXIES: &[Program] = &[
-    Program { name: "haproxy", package: "haproxy", why: "is measured beside the relay" },
-    Program { name: "nginx", package: "nginx", why: "is measured beside the relay" },
-];
-
-/// Those of the programs that are not there.
-pub(crate) fn missing(programs: &'static [Program]) -> Vec<&'static Program> {
+/// Those programs that are not there.
+pub(crate) fn missing(programs: &[Program]) -> Vec<&Program> {
     programs.iter().filter(|program| find_program(program.name).is_none()).collect()
 }
 
@@ -71,8 +85,16 @@ pub(crate) fn install_line(missing: &[&Program]) -> String {
     format!("apt-get install --no-install-recommends {}", packages_of(missing).join(" "))
 }
 
+/// Installs a package that has no program to look for.
+pub(crate) fn install(package: &str) -> Result<()> {
+    if !is_root() || find_program("apt-get").is_none() {
+        bail!("as root, run\n  apt-get install --no-install-recommends {package}");
+    }
+    apt_install(&[package])
+}
+
 /// Installs what is missing as root; otherwise names it.
-pub(crate) fn ensure(programs: &'static [Program]) -> Result<()> {
+pub(crate) fn ensure(programs: &[Program]) -> Result<()> {
     let missing = missing(programs);
     if missing.is_empty() {
         return Ok(());
@@ -84,15 +106,17 @@ pub(crate) fn ensure(programs: &'static [Program]) -> Result<()> {
         eprintln!("as root, run\n  {}", install_line(&missing));
         return Ok(());
     }
+    apt_install(&packages_of(&missing))
+}
+
+fn apt_install(packages: &[&str]) -> Result<()> {
     let apt = || {
         let mut command = Command::new("apt-get");
         command.env("DEBIAN_FRONTEND", "noninteractive").arg("-q");
         command
     };
     run_download(apt().arg("update"))?;
-    run_download(
-        apt().args(["install", "--yes", "--no-install-recommends"]).args(packages_of(&missing)),
-    )
+    run_download(apt().args(["install", "--yes", "--no-install-recommends"]).args(packages))
 }
 
 /// Whether this process runs as root.

@@ -4,7 +4,8 @@
 //! changed list makes another one.
 
 use crate::{
-    command::{find_program, run_download, workspace},
+    command::{capture, find_program, run_download, workspace},
+    packages,
     setup::{install_as, no_tools_directory},
     toolchain::Places,
 };
@@ -27,6 +28,10 @@ pub(crate) fn ensure() -> Result<()> {
     }
     let home = home()?;
     let python = find_program("python3").ok_or_else(|| anyhow!("python3 is not installed"))?;
+    // Debian leaves it out of its python3.
+    if capture(Command::new(&python).args(["-c", "import ensurepip"])).is_err() {
+        packages::install("python3-venv")?;
+    }
     install_as(&home, |partial| {
         run_download(Command::new(&python).args(["-m", "venv"]).arg(partial))?;
         run_download(

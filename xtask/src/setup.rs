@@ -22,9 +22,14 @@ use std::{
     process::{self, Command},
 };
 
+/// Debian's packages of the kernels that tests start.
+const GUEST_KERNELS: [&str; 1] = ["linux-image-amd64"];
+
 /// Installs what is missing, for tests too.
 pub(crate) fn for_tests() -> Result<()> {
     run()?;
+    packages::ensure(packages::TEST_PROGRAMS)?;
+    ensure_kernels();
     python::ensure()
 }
 
@@ -108,6 +113,22 @@ fn ensure_compiler() -> Result<()> {
         }
     }
     Err(anyhow!("no compiler for the XDP program could be installed:{failures}\n{reason}"))
+}
+
+/// Unpacks the kernels that tests start. Without them these tests fail and say so; nothing
+/// else needs them.
+fn ensure_kernels() {
+    let Some(tools) = Places::of_this_machine().tools else { return };
+    for package in GUEST_KERNELS {
+        let home = tools.join(format!("guest-{package}"));
+        if home.is_dir() {
+            continue;
+        }
+        eprintln!("setup: no {package} is unpacked, which tests start under qemu");
+        if let Err(error) = debian::unpack_kernel(package, &tools, &home) {
+            eprintln!("setup: {package}: {error:#}");
+        }
+    }
 }
 
 fn install_nightly() -> Result<()> {

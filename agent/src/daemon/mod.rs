@@ -1,10 +1,10 @@
 //! The running agent: starts the parts, keeps them, and stops them in order.
 //!
 //! Start: the configuration is valid before anything is opened; the listeners
-//! are bound and the spool is open before anything is attached; the filter
-//! stands, from the last known good list or the built-in one, before the first
-//! poll and before the relay takes its first connection. A start that fails
-//! leaves no new filter behind.
+//! are bound before anything is attached; the filter stands, from the last known
+//! good list or the built-in one, before the first poll and before the relay takes
+//! its first connection. It waits for nobody else: the spool is opened beside it. A
+//! start that fails leaves no new filter behind.
 //!
 //! Then four things go on side by side: the [`Keeper`] owns the list, the
 //! [`Relay`] takes and delivers notifications, the [`admin`](crate::admin) server
@@ -160,13 +160,20 @@ pub async fn run(load: Load) -> Result<(), Error> {
         .map_err(|source| Error::Watch { what: "network interfaces", source })?;
     let server = Server::bind(&config.admin).await?;
     let relay = match config.relay.is_on() {
-        true => Some(Relay::open(&config, &registry).await?),
+        true => Some(Relay::open(&config, &registry)?),
         false => None,
     };
     let health = Health::default();
     let interfaces = open_gates(&shared, &config, &table, &health).await?;
     announce(&config, &shared);
-    let relay = relay.map(|relay| relay.start(Arc::clone(&shared.admission) as _));
+    let relay = match relay {
+        Some(relay) => {
+            let spool = config.relay.needs_spool().then(|| health.expect("the spool"));
+            let opened = move || spool.iter().for_each(|part| part.set(true));
+            Some(relay.start(Arc::clone(&shared.admission) as _, opened).await)
+        }
+        None => None,
+    };
 
     let parts = Parts { keeper, server, registry, health, interfaces, relay };
     Agent::start(shared, parts, load).attend(&mut signals, changes).await;

@@ -51,8 +51,8 @@ pub(super) async fn obey(
     spool: Option<Arc<dyn Spool>>,
 ) -> Result<SpoolAnswer, String> {
     let Some(spool) = spool else {
-        return Err("nothing is stored here: no route of this configuration stores before it \
-                    answers"
+        return Err("there is no spool: no route stores before it answers, or the spool is not \
+                    open yet; see `exogate status`"
             .to_owned());
     };
     let said = |error: spool::Error| error.to_string();

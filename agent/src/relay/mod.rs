@@ -14,7 +14,7 @@
 //! - `receive`: from a request to its answer.
 //! - [`silence`], `slow`: what Microsoft does not say: who has gone silent, and
 //!   whether our answers are slow.
-//! - [`spool`]: durable, bounded, in order.
+//! - [`spool`]: durable, bounded, in order; `store` opens it.
 //! - [`deliver`]: from the spool to the upstream, again and again.
 //! - [`upstream`]: pools of servers: health, fail-over, credentials.
 //!
@@ -36,6 +36,7 @@ pub mod secret;
 pub mod silence;
 mod slow;
 pub mod spool;
+mod store;
 pub mod upstream;
 
 use std::{
@@ -49,20 +50,29 @@ use http_body_util::combinators::BoxBody;
 use hyper::body::Bytes;
 use jiff::Timestamp;
 use prometheus::Registry;
-use tokio::{sync::Mutex, task::JoinHandle, time::timeout};
+use tokio::{
+    sync::{Mutex, oneshot},
+    task::JoinHandle,
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    deliver::{Answered, Deliverer, DeliveryRoute, Prepare},
+    deliver::{Answered, DeliveryRoute, Prepare},
     listen::{Admission, Inherited, Listener},
     receive::{Clocked, Kind, Receiver, Room, Watched},
     route::Routes,
     silence::{Heard, Silence},
     slow::SlowAnswers,
-    spool::{Depth, Spool, disk::DiskSpool, jetstream::JetstreamSpool},
+    spool::{Depth, Spool},
+    store::{OpenSpool, Storage},
     upstream::{Pool, ServerStatus},
 };
-use crate::config::{self, Config, RouteKind, Store};
+use crate::config::{self, Config, RouteKind};
+
+/// How long connections wait for the spool at the start. Then they are answered, if
+/// only with 503.
+const SPOOL_FIRST: Duration = Duration::from_secs(2);
 
 /// An error of whatever brings a body.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -98,9 +108,6 @@ pub enum Error {
     /// An upstream cannot be reached as configured.
     #[error(transparent)]
     Upstream(#[from] upstream::Error),
-    /// The store cannot be opened.
-    #[error(transparent)]
-    Spool(#[from] spool::Error),
     /// A metric could not be registered.
     #[error("registering metrics failed: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -113,37 +120,36 @@ impl Error {
         match self {
             Self::Listen(error) => !matches!(error, listen::Error::Bind { .. }),
             Self::Unguarded { .. } | Self::Route { .. } | Self::Upstream(_) => true,
-            Self::Spool(_) | Self::Metrics(_) => false,
+            Self::Metrics(_) => false,
         }
     }
 }
 
-/// A relay that has its addresses, files and store, and takes nothing yet.
+/// A relay that has its addresses and files, and takes nothing yet.
 pub struct Relay {
     listeners: Vec<Listener>,
     receiver: Receiver,
     pools: Vec<Arc<Pool>>,
-    spool: Option<Arc<dyn Spool>>,
-    deliverer: Option<Deliverer>,
+    spool: OpenSpool,
+    /// None if no route stores anything.
+    storage: Option<Storage>,
     drain: Duration,
 }
 
 impl Relay {
-    /// Binds the listeners, reads the files and opens the spool.
+    /// Binds the listeners and reads the files, which blocks for a moment; needs
+    /// tokio.
     ///
     /// # Errors
     ///
     /// See [`Error`].
-    pub async fn open(config: &Config, registry: &Registry) -> Result<Self, Error> {
+    pub fn open(config: &Config, registry: &Registry) -> Result<Self, Error> {
         let relay = &config.relay;
         let listeners = bind(config, registry)?;
         let metrics = upstream::Metrics::register(registry)?;
         let pools = relay.upstreams.iter().map(|upstream| Pool::new(upstream, &metrics));
         let pools = pools.collect::<Result<Vec<_>, _>>()?;
-        let spool = match relay.needs_spool() {
-            true => Some(open_spool(&relay.spool, registry).await?),
-            false => None,
-        };
+        let spool = OpenSpool::default();
         let metrics = receive::Metrics::register(registry)?;
         let mut endpoints: BTreeMap<String, Arc<SlowAnswers>> = BTreeMap::new();
         let mut rooms = Vec::new();
@@ -166,24 +172,23 @@ impl Relay {
         });
         let clocked = Clocked::new(watched.collect(), endpoints, config.only_cloud_ews())?;
         registry.register(Box::new(clocked))?;
-        let deliverer = match &spool {
-            Some(spool) => Some(Deliverer::new(
-                Arc::clone(spool),
-                deliveries(&rooms),
-                deliver::Options { retry_for: relay.spool.retry_for, drain: relay.general.drain },
-                deliver::Metrics::register(registry)?,
-            )),
-            None => None,
+        let storage = match relay.needs_spool() {
+            true => Some(Storage::new(relay, registry, deliveries(&rooms), spool.clone())?),
+            false => None,
         };
         let routes = Routes::new(relay);
         let receiver = Receiver { routes, rooms, unrouted: metrics.unrouted };
         let drain = relay.general.drain;
-        Ok(Self { listeners, receiver, pools, spool, deliverer, drain })
+        Ok(Self { listeners, receiver, pools, spool, storage, drain })
     }
 
-    /// Begins to take and to deliver.
-    #[must_use]
-    pub fn start(self, admission: Arc<dyn Admission>) -> Running {
+    /// Begins to take and to deliver. `opened` is called when the spool is open, if
+    /// there is one; it is waited for, but not for long.
+    pub async fn start(
+        self,
+        admission: Arc<dyn Admission>,
+        opened: impl FnOnce() + Send + 'static,
+    ) -> Running {
         let stop = CancellationToken::new();
         let mut tasks = Vec::new();
         for room in &self.receiver.rooms {
@@ -196,8 +201,15 @@ impl Relay {
                 }));
             }
         }
-        if let Some(deliverer) = self.deliverer {
-            tasks.push(tokio::spawn(deliverer.run(stop.clone())));
+        if let Some(storage) = self.storage {
+            let (open, is_open) = oneshot::channel();
+            let opened = move || {
+                opened();
+                // Nobody may be waiting any more.
+                let _ = open.send(());
+            };
+            tasks.push(tokio::spawn(storage.run(opened, stop.clone())));
+            let _ = timeout(SPOOL_FIRST, is_open).await;
         }
         let receiver = Arc::new(self.receiver);
         let mut addresses = Vec::new();
@@ -226,7 +238,7 @@ pub struct Running {
     addresses: Vec<String>,
     receiver: Arc<Receiver>,
     pools: Vec<Arc<Pool>>,
-    spool: Option<Arc<dyn Spool>>,
+    spool: OpenSpool,
     drain: Duration,
     stop: CancellationToken,
     state: Mutex<State>,
@@ -270,17 +282,17 @@ pub struct RouteStatus {
 }
 
 impl Running {
-    /// What waits and was given up, if anything is stored here.
+    /// What waits and was given up, if anything is stored here and the spool is open.
     #[must_use]
     pub fn spool(&self) -> Option<Arc<dyn Spool>> {
-        self.spool.clone()
+        self.spool.get().cloned()
     }
 
     /// What the relay does.
     #[must_use]
     pub fn status(&self) -> Status {
         let depths: HashMap<String, Depth> =
-            self.spool.iter().flat_map(|spool| spool.depth()).collect();
+            self.spool.get().into_iter().flat_map(|spool| spool.depth()).collect();
         let now = Timestamp::now();
         let routes = self.receiver.rooms.iter().map(|room| RouteStatus {
             name: room.route.name.clone(),
@@ -329,7 +341,7 @@ impl Running {
         if timeout(self.drain, rest).await.is_err() {
             tracing::warn!("deliveries were broken off; they are repeated by the next start");
         }
-        if let Some(spool) = &self.spool
+        if let Some(spool) = self.spool.get()
             && let Err(error) = spool.close().await
         {
             tracing::error!(%error, "the spool did not close well");
@@ -353,25 +365,6 @@ fn bind(config: &Config, registry: &Registry) -> Result<Vec<Listener>, Error> {
         listeners.push(bound);
     }
     Ok(listeners)
-}
-
-async fn open_spool(config: &config::Spool, registry: &Registry) -> Result<Arc<dyn Spool>, Error> {
-    let metrics = spool::metrics::Metrics::register(registry)?;
-    let spool: Arc<dyn Spool> = match &config.store {
-        Store::Disk(directory) => {
-            let (config, directory) = (config.clone(), directory.clone());
-            let open = move || DiskSpool::open(&config, &directory, metrics);
-            let opened = tokio::task::spawn_blocking(open).await;
-            let broken = |error: tokio::task::JoinError| spool::Error::Open(error.to_string());
-            Arc::new(opened.map_err(broken)??)
-        }
-        Store::Jetstream(jetstream) => {
-            let metrics = spool::jetstream::Metrics::register(registry)?;
-            Arc::new(JetstreamSpool::open(config, jetstream, metrics).await?)
-        }
-    };
-    spool::metrics::register_depth(registry, Arc::clone(&spool), config.max_bytes)?;
-    Ok(spool)
 }
 
 /// How what is stored is delivered, by route.

@@ -19,7 +19,10 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-pub use self::{nginx::Nginx, unbound::Unbound};
+pub use self::{
+    nginx::Nginx,
+    unbound::{Query, Unbound},
+};
 use crate::lab::{Lab, Namespace};
 
 /// How long a server may take to listen.

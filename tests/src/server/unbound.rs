@@ -17,6 +17,17 @@ const PORT: u16 = 53;
 /// A name, its time to live in seconds, and its addresses.
 type Name<'a> = (&'a str, u32, &'a [IpAddr]);
 
+/// A question that was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Query {
+    /// When, in seconds.
+    pub at: u64,
+    /// The name.
+    pub name: String,
+    /// `A` or `AAAA`.
+    pub kind: String,
+}
+
 /// A running unbound.
 #[derive(Debug)]
 pub struct Unbound {
@@ -90,16 +101,19 @@ impl Unbound {
         drop(self.server.take());
     }
 
-    /// The questions so far, as name and type.
+    /// The questions so far.
     #[must_use]
-    pub fn queries(&self) -> Vec<(String, String)> {
+    pub fn queries(&self) -> Vec<Query> {
         let log = fs::read_to_string(self.directory.join("queries")).unwrap_or_default();
         // [time] unbound[pid:thread] info: 198.51.100.10 probe.example.com. A IN
         let question = |line: &str| {
-            let (_, rest) = line.split_once(" info: ")?;
+            let (before, rest) = line.split_once(" info: ")?;
+            let (at, _) = before.strip_prefix('[')?.split_once(']')?;
             let mut words = rest.split_whitespace().skip(1);
-            let (name, kind) = (words.next()?, words.next()?);
-            (words.next()? == "IN").then(|| (name.to_owned(), kind.to_owned()))
+            let (name, kind) = (words.next()?.trim_end_matches('.'), words.next()?);
+            let query =
+                Query { at: at.parse().ok()?, name: name.to_owned(), kind: kind.to_owned() };
+            (words.next()? == "IN").then_some(query)
         };
         log.lines().filter_map(question).collect()
     }

@@ -3,7 +3,11 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 use exogate_tests::{
-    agent::{Metrics, Sample},
+    agent::{Metrics, Sample, relay::GRAPH},
+    lab::Peer,
+    nats::Cluster,
+    notification::Notification,
+    pega::Pega,
     service::{Fault, On},
 };
 use toml::Table;
@@ -57,10 +61,16 @@ fn documented(page: &str) -> BTreeSet<String> {
     names.filter(|name| name.starts_with("exogate_")).collect()
 }
 
-/// What an agent exposes to which everything has happened that a metric counts:
-/// both kinds of feed had a success, a refusal and a failure.
+/// What an agent exposes to which everything has happened that a metric counts: both
+/// kinds of feed had a success, a refusal and a failure, and so had the relay, with
+/// each kind of spool.
 fn exposed() -> BTreeSet<String> {
     let mut scene = Scene::new();
+    let mut pega = Pega::start(&scene.lab, 8080).unwrap();
+    let secret = scene.lab.directory().join("client-state");
+    fs::write(&secret, "known").unwrap();
+    scene.agent.add_relay(&[&pega]).unwrap();
+    scene.agent.set("route.graph.client_state_file", secret.to_str().unwrap()).unwrap();
     let file = scene.lab.directory().join("probes.txt");
     fs::write(&file, "198.51.100.200\n").unwrap();
     let more = format!(
@@ -80,7 +90,22 @@ fn exposed() -> BTreeSet<String> {
     scene.agent.wait_until("a refusal", PATIENCE, seen("exogate_source_refusals_total")).unwrap();
     fs::remove_file(&file).unwrap();
     scene.agent.wait_until("a failure", PATIENCE, seen("exogate_source_failures_total")).unwrap();
-    families(&scene.agent.get("/metrics").unwrap().text())
+    for (target, state, status) in [(GRAPH, "known", 202), (GRAPH, "wrong", 202), ("/", "", 404)] {
+        let sent = Notification::graph(target, &["one"], 1, state);
+        assert_eq!(sent.answer(&scene.lab, Peer::Graph).unwrap().status, status);
+    }
+    pega.wait_for(1, PATIENCE).unwrap();
+    pega.stop();
+    let waits = Notification::graph(GRAPH, &["one"], 2, "known");
+    assert_eq!(waits.answer(&scene.lab, Peer::Graph).unwrap().status, 202);
+    let mut names = families(&scene.agent.get("/metrics").unwrap().text());
+
+    let cluster = scene.lab.edge().run(|| Cluster::start(1)).unwrap();
+    scene.agent.set("spool.jetstream.servers", cluster.urls()).unwrap();
+    scene.agent.set("spool.jetstream.replicas", 1).unwrap();
+    scene.agent.restart().unwrap();
+    names.extend(families(&scene.agent.get("/metrics").unwrap().text()));
+    names
 }
 
 /// The families of a scrape that are exogate's own.

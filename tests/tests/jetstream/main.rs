@@ -23,7 +23,7 @@ use std::{
 use exogate::{
     config,
     relay::spool::{
-        Appended, Entry, Error, Message, NewRecord, RecordId, Spool,
+        Appended, Entry, Error, Message, NewRecord, Pending, RecordId, Spool,
         jetstream::{JetstreamSpool, Metrics},
     },
 };
@@ -68,6 +68,19 @@ async fn open(cluster: &Cluster) -> Arc<JetstreamSpool> {
 /// What the future gives, or a test that ends.
 async fn within<T>(what: impl Future<Output = T>) -> T {
     timeout(PATIENCE, what).await.expect("nothing happened in time")
+}
+
+/// Asks again while servers choose a leader, as those who deliver do.
+async fn persist<'a, T>(mut ask: impl FnMut() -> Pending<'a, T>) -> T {
+    within(async {
+        loop {
+            match ask().await {
+                Err(Error::Failed(_)) => tokio::time::sleep(Duration::from_millis(50)).await,
+                other => return other.unwrap(),
+            }
+        }
+    })
+    .await
 }
 
 async fn until(what: &str, mut is: impl FnMut() -> bool) {
@@ -166,9 +179,9 @@ async fn deliver_all(spool: &dyn Spool, expected: &BTreeSet<RecordId>) -> Vec<En
             panic!("{} of {} records were lost", missing.len(), expected.len());
         };
         let entry = entry.unwrap();
-        let message = within(spool.read(entry.id)).await.unwrap();
+        let message = persist(|| spool.read(entry.id)).await;
         assert!(message.body.starts_with(b"body "), "{message:?}");
-        within(spool.delivered(&entry)).await.unwrap();
+        persist(|| spool.delivered(&entry)).await;
         missing.remove(&entry.id);
         delivered.push(entry);
     }

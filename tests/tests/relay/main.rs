@@ -9,6 +9,7 @@
 //! | `dead_letters` | what an operator can do with what was given up |
 //! | `life` | what stops, crashes and restarts lose: nothing |
 //! | `peers` | whether exchangelib, requests and nginx take it for what it is |
+//! | `cluster` | whether another host delivers what a lost one accepted |
 //! | `faults` | what a full disk or a lack of file descriptors does |
 
 #![allow(
@@ -22,6 +23,7 @@
 
 mod acceptance;
 mod checks;
+mod cluster;
 mod dead_letters;
 mod faults;
 mod life;

@@ -83,7 +83,16 @@ fn whatever_is_wrong_with_the_server_everything_arrives_in_the_end() {
         .wait_until("all of it arrives", patience, |received| {
             report.hold_against(received, GRAPH).is_ok()
         })
-        .unwrap_or_else(|_| panic!("{:?}", report.hold_against(&setting.pega.received(), GRAPH)));
+        .unwrap_or_else(|_| {
+            let wrong = report.hold_against(&setting.pega.received(), GRAPH);
+            panic!(
+                "{wrong:?}
+{}
+{}",
+                setting.agent.metrics().unwrap(),
+                setting.agent.log()
+            )
+        });
 }
 
 #[test]

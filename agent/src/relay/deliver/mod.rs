@@ -2,7 +2,7 @@
 //!
 //! A [`Deliverer`] takes records from the spool as they were accepted, and sends
 //! each to the pool of its route as soon as it is the oldest in each of its lanes
-//! ([`lanes`]). Lanes do not wait for each other, and the next record of a lane
+//! (`lanes`). Lanes do not wait for each other, and the next record of a lane
 //! starts when the one before is out of the spool; so after a crash at most one
 //! record of a lane comes twice.
 //!
@@ -11,8 +11,8 @@
 //! - No answer, 408, 429, 5xx, and an answer of 2xx that the route does not
 //!   accept: the record is tried again, after 1 s at most, then 2 s, up to a
 //!   minute (4 s where there was no connection), or when `Retry-After` says. That
-//!   goes on until the record is `retry_for` old; then it is a dead letter. Only
-//!   its own lanes wait for it.
+//!   goes on until the record is `retry_for` old, and for five minutes at least;
+//!   then it is a dead letter. Only its own lanes wait for it.
 //! - Any other status: a dead letter at once. A server that answers 404 while it
 //!   starts needs a probe, so that it gets nothing before.
 //! - No server is well: nothing is tried. When one is back, one record goes first.

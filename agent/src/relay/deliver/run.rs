@@ -30,6 +30,10 @@ use crate::{
     },
 };
 
+/// A record that is too old already when it comes, because the host was off or it
+/// is replayed, is tried for so long all the same.
+const GRACE: Duration = Duration::from_secs(300);
+
 /// How often a spool is asked again whether this host delivers.
 const RECHECK: Duration = Duration::from_secs(1);
 
@@ -232,7 +236,8 @@ impl Run {
         self.next_key = self.next_key.saturating_add(1);
         let age = Timestamp::now().duration_since(entry.accepted);
         let age = Duration::try_from(age).unwrap_or(Duration::ZERO);
-        let left = self.deliverer.options.retry_for.saturating_sub(age);
+        let retry_for = self.deliverer.options.retry_for;
+        let left = retry_for.saturating_sub(age).max(GRACE.min(retry_for));
         let queue = self.routes.get(&entry.route).map_or(0, |(queue, _)| *queue);
         let its_turn = self.lanes.join(key, &entry.lanes);
         let deadline = after(Instant::now(), left);

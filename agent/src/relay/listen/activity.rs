@@ -23,8 +23,8 @@ use tokio::{
 use super::connection::Outcome;
 use crate::config::Limits;
 
-/// How long a client may take to see an answer and go, of whose request a part
-/// was not read. Closing at once would reset the connection, and the answer with
+/// How long a client may take to go that was told to, or of whose request a part
+/// was not read: closing at once would reset the connection, and the answer with
 /// it.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -34,12 +34,6 @@ pub(super) enum Expired {
     Idle,
     /// It is broken off.
     Broken(Outcome),
-}
-
-/// Until when a connection may take to end that was told to.
-pub(super) fn farewell() -> Instant {
-    let now = Instant::now();
-    now.checked_add(LINGER).unwrap_or(now)
 }
 
 /// What is never taken for a moment of a connection's.
@@ -66,6 +60,8 @@ pub(super) struct Activity {
     unread: AtomicBool,
     /// Since when we wait for the client to close.
     closing: AtomicU64,
+    /// Whether the client was told to go.
+    ending: AtomicBool,
 }
 
 impl Activity {
@@ -81,6 +77,7 @@ impl Activity {
             blocked: AtomicU64::new(NEVER),
             unread: AtomicBool::new(false),
             closing: AtomicU64::new(NEVER),
+            ending: AtomicBool::new(false),
         })
     }
 
@@ -107,30 +104,45 @@ impl Activity {
         self.unread.store(true, Relaxed);
     }
 
+    /// The client is told to go.
+    pub(super) fn end(&self) {
+        self.since.store(self.now(), Relaxed);
+        self.ending.store(true, Relaxed);
+    }
+
     /// When to look again, and what has happened if nothing else has by then.
     pub(super) fn deadline(&self, limits: &Limits) -> (Instant, Option<Expired>) {
-        let closing = self.closing.load(Relaxed);
-        if closing != NEVER {
-            let outcome = Outcome::of_served(self.was_asked());
-            return (self.after(closing, LINGER), Some(Expired::Broken(outcome)));
-        }
+        let (deadline, expired) = self.deadline_of_request(limits);
         let blocked = self.blocked.load(Relaxed);
         if blocked != NEVER {
-            return (
-                self.after(blocked, limits.body_timeout),
-                Some(Expired::Broken(Outcome::NotReading)),
-            );
+            let taken_by = self.after(blocked, limits.body_timeout);
+            // Who was told to go may have answers on the way.
+            if taken_by < deadline || self.ending.load(Relaxed) {
+                return (taken_by, Some(Expired::Broken(Outcome::NotReading)));
+            }
+        }
+        (deadline, expired)
+    }
+
+    fn deadline_of_request(&self, limits: &Limits) -> (Instant, Option<Expired>) {
+        let ended = Expired::Broken(Outcome::of_served(self.was_asked()));
+        let closing = self.closing.load(Relaxed);
+        if closing != NEVER {
+            return (self.after(closing, LINGER), Some(ended));
         }
         if self.is_busy() {
             // Nothing to wait for; but an end of the last request is not announced.
             return (self.after(self.now(), limits.idle_timeout), None);
         }
         let since = self.since.load(Relaxed);
-        if self.head.load(Relaxed) {
-            let outcome = Outcome::HeaderTimeout;
-            return (self.after(since, limits.header_timeout), Some(Expired::Broken(outcome)));
-        }
-        (self.after(since, limits.idle_timeout), Some(Expired::Idle))
+        let (limit, expired) = if self.ending.load(Relaxed) {
+            (LINGER, ended)
+        } else if self.head.load(Relaxed) {
+            (limits.header_timeout, Expired::Broken(Outcome::HeaderTimeout))
+        } else {
+            (limits.idle_timeout, Expired::Idle)
+        };
+        (self.after(since, limit), Some(expired))
     }
 
     fn now(&self) -> u64 {
@@ -150,7 +162,16 @@ impl Activity {
         }
     }
 
-    fn wrote<T>(&self, result: &Poll<io::Result<T>>) {
+    /// The client took bytes of an answer, or could not. An answer is often handed
+    /// over long before the client has all of it.
+    fn wrote(&self, result: &Poll<io::Result<usize>>) {
+        if self.is_http1 && matches!(result, Poll::Ready(Ok(1..))) && !self.is_busy() {
+            self.since.store(self.now(), Relaxed);
+        }
+        self.flushed(result);
+    }
+
+    fn flushed<T>(&self, result: &Poll<io::Result<T>>) {
         let is_blocked = self.blocked.load(Relaxed) != NEVER;
         if result.is_ready() == is_blocked {
             let since = if is_blocked { NEVER } else { self.now() };
@@ -228,7 +249,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.stream).poll_flush(cx);
-        self.activity.wrote(&result);
+        self.activity.flushed(&result);
         result
     }
 
@@ -239,7 +260,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         let activity = &this.activity;
         if activity.closing.load(Relaxed) == NEVER {
             let result = Pin::new(&mut this.stream).poll_shutdown(cx);
-            activity.wrote(&result);
+            activity.flushed(&result);
             ready!(result)?;
             let is_unread = activity.unread.load(Relaxed) || activity.head.load(Relaxed);
             if this.is_at_end || !activity.is_http1 || !is_unread {

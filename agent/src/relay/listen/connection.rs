@@ -3,8 +3,9 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use exogate_ebpf::verdict::Action;
+use futures_util::future::BoxFuture;
 use tokio::{io::AsyncWriteExt, net::TcpStream, sync::OwnedSemaphorePermit, time::Instant};
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::TlsAcceptor;
 
 use super::{Handler, Peer, Shared, http, proxy};
 
@@ -149,26 +150,30 @@ async fn serve<H: Handler>(
     port: u16,
 ) -> Outcome {
     let limit = shared.limits.handshake_timeout;
+    // In a box, so that an idle connection does not keep the room of a handshake.
+    let establish = Box::pin(establish(shared, stream, remote, is_proxy, port));
     let established = tokio::select! {
         biased;
-        established = establish(shared, stream, remote, is_proxy, port) => established,
+        established = establish => established,
         () = tokio::time::sleep(limit) => Err(Outcome::HandshakeTimeout),
         () = shared.drain.cut() => Err(Outcome::Cut),
+        () = shared.drain.late() => Err(Outcome::HandshakeTimeout),
     };
     match established {
-        Ok((stream, peer)) => http::serve(shared, stream, peer).await,
+        Ok(served) => served.await,
         Err(outcome) => outcome,
     }
 }
 
-/// From the first byte to the end of the handshake.
+/// From the first byte to the end of the handshake. What comes of it is what serves
+/// the connection from there.
 async fn establish<H: Handler>(
-    shared: &Shared<H>,
+    shared: &Arc<Shared<H>>,
     mut stream: TcpStream,
     remote: SocketAddr,
     is_proxy: bool,
     port: u16,
-) -> Result<(TlsStream<TcpStream>, Peer), Outcome> {
+) -> Result<BoxFuture<'static, Outcome>, Outcome> {
     let mut client = Some(remote);
     if is_proxy {
         client = match proxy::read(&mut stream).await {
@@ -202,7 +207,7 @@ async fn establish<H: Handler>(
         server_name,
         listener: Arc::clone(&shared.name),
     };
-    Ok((stream, peer))
+    Ok(http::serve(shared, stream, peer))
 }
 
 fn outcome_of_handshake<H>(shared: &Shared<H>, source: SocketAddr, error: &io::Error) -> Outcome {

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::BoxFuture};
 use http_body_util::{BodyExt, Empty};
 use hyper::{
     Request, Response, StatusCode, Version,
@@ -32,7 +32,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::{
     Handler, Peer, Shared,
-    activity::{self, Activity, Expired, UnderWay, Watched},
+    activity::{Activity, Expired, UnderWay, Watched},
     body::{RequestBody, ResponseBody},
     connection::Outcome,
     guard::{self, Refusal},
@@ -85,12 +85,12 @@ impl Protocols {
     }
 }
 
-/// Serves a connection until it ends.
-pub(super) async fn serve<H: Handler>(
+/// Serves a connection until it ends. The future is small: thousands of them wait.
+pub(super) fn serve<H: Handler>(
     shared: &Arc<Shared<H>>,
     stream: TlsStream<TcpStream>,
     peer: Peer,
-) -> Outcome {
+) -> BoxFuture<'static, Outcome> {
     let is_http1 = stream.get_ref().1.alpn_protocol() != Some(b"h2");
     let activity = Activity::new(is_http1);
     let peer = Arc::new(peer);
@@ -101,12 +101,13 @@ pub(super) async fn serve<H: Handler>(
         }
     });
     let stream = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
+    let shared = Arc::clone(shared);
     if is_http1 {
-        let connection = shared.protocols.http1.serve_connection(stream, service);
-        drive(shared, &activity, pin!(connection), is_http1).await
+        let connection = Box::pin(shared.protocols.http1.serve_connection(stream, service));
+        drive(shared, activity, connection, is_http1).boxed()
     } else {
-        let connection = shared.protocols.http2.serve_connection(stream, service);
-        drive(shared, &activity, pin!(connection), is_http1).await
+        let connection = Box::pin(shared.protocols.http2.serve_connection(stream, service));
+        drive(shared, activity, connection, is_http1).boxed()
     }
 }
 
@@ -149,9 +150,9 @@ fn plain(status: StatusCode, version: Version, request: UnderWay) -> Response<Re
 
 /// Polls a connection, keeps its deadlines and lets it end when we drain.
 async fn drive<H, C>(
-    shared: &Shared<H>,
-    activity: &Activity,
-    mut connection: Pin<&mut C>,
+    shared: Arc<Shared<H>>,
+    activity: Arc<Activity>,
+    mut connection: Pin<Box<C>>,
     is_http1: bool,
 ) -> Outcome
 where
@@ -162,26 +163,28 @@ where
     let mut timer = pin!(sleep_until(armed));
     let mut drain = pin!(shared.drain.begun());
     let mut is_draining = false;
-    // Set once the connection has been told to end.
-    let mut gone_by = None;
+    let mut is_ending = false;
     poll_fn(|cx| {
         loop {
             if let Poll::Ready(result) = connection.as_mut().poll(cx) {
-                return Poll::Ready(outcome(shared, activity, result));
+                return Poll::Ready(outcome(&shared, &activity, result));
             }
             is_draining = is_draining || drain.as_mut().poll(cx).is_ready();
             // A connection of HTTP/1 that was just made brings its first request:
             // it has no other way to know that it should not.
-            let may_end = !is_http1 || activity.was_asked();
-            if is_draining && may_end && gone_by.is_none() {
-                gone_by = shared.drain.end();
+            let is_new = is_http1 && !activity.was_asked();
+            if is_draining && !is_new && !is_ending {
+                is_ending = true;
+                activity.end();
                 connection.as_mut().graceful_shutdown();
                 continue;
             }
             let (mut deadline, mut expired) = activity.deadline(limits);
-            if let (Some(Expired::Idle), Some(end)) = (&expired, gone_by) {
-                let outcome = Outcome::of_served(activity.was_asked());
-                (deadline, expired) = (end, Some(Expired::Broken(outcome)));
+            if is_new
+                && !is_ending
+                && let Some(latest) = shared.drain.latest_start().filter(|end| *end <= deadline)
+            {
+                (deadline, expired) = (latest, Some(Expired::Idle));
             }
             if let Some(end) = shared.drain.end().filter(|end| *end <= deadline) {
                 (deadline, expired) = (end, Some(Expired::Broken(Outcome::Cut)));
@@ -199,9 +202,10 @@ where
                 Some(Expired::Broken(outcome)) if is_due => return Poll::Ready(outcome),
                 Some(Expired::Idle) if is_due => {
                     // HTTP/2 says so, in case a request is on its way.
-                    armed = activity::farewell();
-                    gone_by = Some(armed);
+                    is_ending = true;
+                    activity.end();
                     connection.as_mut().graceful_shutdown();
+                    armed = activity.deadline(limits).0;
                 }
                 _ => armed = deadline,
             }

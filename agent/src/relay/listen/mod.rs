@@ -24,9 +24,9 @@
 //!
 //! [`Running::drain`] stops accepting; what the kernel has accepted on a socket of
 //! our own is served too, while a socket of systemd's keeps it for the next start.
-//! Idle connections are closed, those that were just made bring their first
-//! request, requests under way are answered. What is left after the deadline is
-//! cut, and counted.
+//! Idle connections are closed, those that were just made may bring their first
+//! request for a second, requests under way are answered. What is left after the
+//! deadline is cut, and counted.
 
 mod accept;
 mod activity;

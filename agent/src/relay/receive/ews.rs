@@ -130,7 +130,9 @@ impl Room {
     /// Whether the upstream has said, of an earlier notification, that it wants no
     /// more of one of these subscriptions.
     async fn is_unsubscribed(&self, subscriptions: &[String]) -> Result<bool, Response<Body>> {
-        let Some(spool) = &self.spool else { return Ok(false) };
+        let Some(spool) = self.spool.get() else {
+            return Err(self.refuse("spool_closed", StatusCode::SERVICE_UNAVAILABLE));
+        };
         for subscription in subscriptions {
             match spool.remembers(unsubscribed(&self.route.name, subscription)).await {
                 Ok(true) => return Ok(true),

@@ -138,7 +138,7 @@ async fn ask_upstream(
 impl Room {
     /// Makes a record durable, or says what to answer instead.
     pub(super) async fn store(&self, record: NewRecord) -> Result<Appended, Response<Body>> {
-        let Some(spool) = &self.spool else {
+        let Some(spool) = self.spool.get() else {
             return Err(self.refuse("spool_closed", StatusCode::SERVICE_UNAVAILABLE));
         };
         match spool.append(record).await {

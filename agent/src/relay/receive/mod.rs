@@ -32,7 +32,7 @@ use super::{
     route::{Routes, Target},
     silence::Silence,
     slow::SlowAnswers,
-    spool::Spool,
+    store::OpenSpool,
     upstream::Pool,
 };
 use crate::config;
@@ -51,7 +51,7 @@ pub(super) struct Room {
     pub(super) kind: Kind,
     pub(super) pool: Arc<Pool>,
     /// Where the route stores, if it does.
-    pub(super) spool: Option<Arc<dyn Spool>>,
+    pub(super) spool: OpenSpool,
     pub(super) metrics: RouteMetrics,
     pub(super) silence: Arc<Silence>,
     /// Shared by all routes of a host.

@@ -305,7 +305,9 @@ pub trait Spool: Send + Sync + 'static {
     fn depth(&self) -> Vec<(String, Depth)>;
 
     /// Whether records of this spool should be delivered by this host now. A
-    /// spool that several hosts share lets one of them deliver at a time.
+    /// spool that several hosts share lets one of them deliver at a time. While it
+    /// is false, what was handed over before has to wait; what another host delivers
+    /// meanwhile is [`Error::Unknown`] to [`Spool::read`].
     fn delivers(&self) -> bool {
         true
     }

@@ -1,5 +1,7 @@
 //! A request on its way to a server, and which of its fields may go there.
 
+use std::fmt;
+
 use http_body_util::{Either, Full};
 use hyper::{
     HeaderMap, Method,
@@ -40,8 +42,7 @@ impl Outbound {
     }
 }
 
-/// The body of an [`Outbound`].
-#[derive(Debug)]
+/// The body of an [`Outbound`]. What it holds shows in no log.
 pub enum Payload {
     /// All of it; it can be sent to one server after the other.
     Whole(Bytes),
@@ -54,6 +55,15 @@ impl Payload {
         match self {
             Self::Whole(bytes) => Either::Left(Full::new(bytes)),
             Self::Stream(body) => Either::Right(body),
+        }
+    }
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(bytes) => write!(f, "{} bytes", bytes.len()),
+            Self::Stream(_) => f.write_str("a stream"),
         }
     }
 }

@@ -3,10 +3,11 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use jiff::Timestamp;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::timeout};
 
 use crate::relay::spool::{
     Appended, DeadLetter, Death, Depth, Entry, Error, Message, NewRecord, Pending, RecordId,
@@ -39,7 +40,7 @@ pub(super) struct State {
     pub(super) failing_next: usize,
     pub(super) elsewhere: bool,
     /// How old records are said to be.
-    pub(super) age: std::time::Duration,
+    pub(super) age: Duration,
 }
 
 impl State {
@@ -114,8 +115,13 @@ impl Memory {
         self.until(|state| state.waiting.is_empty()).await;
     }
 
-    /// Waits for a state.
-    pub(super) async fn until(&self, mut is_so: impl FnMut(&State) -> bool) {
+    /// Waits for a state, but not for ever.
+    pub(super) async fn until(&self, is_so: impl FnMut(&State) -> bool) {
+        let waited = timeout(Duration::from_secs(3 * 24 * 3600), self.is(is_so)).await;
+        waited.expect("it does not come to that");
+    }
+
+    async fn is(&self, mut is_so: impl FnMut(&State) -> bool) {
         loop {
             let changed = self.changed.notified();
             let mut changed = std::pin::pin!(changed);

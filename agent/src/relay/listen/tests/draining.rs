@@ -93,6 +93,20 @@ async fn what_is_not_done_by_the_deadline_is_cut_and_counted() {
 }
 
 #[tokio::test]
+async fn who_brings_nothing_does_not_hold_up_the_end() {
+    let mut lab = Lab::new();
+    let running = lab.start();
+    let mut silent = lab.connect().await;
+    let _stream = lab.tcp().await;
+    lab.until("exogate_relay_connections{", "", 2.0).await;
+    let an_hour = Duration::from_secs(3600);
+    assert_eq!(wait("the end", running.drain(an_hour)).await, Drained { cut: 0 });
+    assert_eq!(silent.rest().await, "");
+    lab.ended("unused", 1.0).await;
+    lab.ended("handshake_timeout", 1.0).await;
+}
+
+#[tokio::test]
 async fn a_listener_that_is_dropped_leaves_nothing_open() {
     let mut lab = Lab::new();
     let running = lab.start();

@@ -1,14 +1,13 @@
 //! Connections to the database, and its schema.
 //!
-//! The write-ahead log and `synchronous = FULL` make a commit durable by one
-//! `fdatasync`. A log that an earlier process left is carried into the database
+//! The write-ahead log and `synchronous = FULL` make a commit durable by one sync. A log that an earlier process left is carried into the database
 //! when it is opened, so that nothing later depends on how it ended.
 
 use std::path::Path;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
 
-use super::{super::Error, directory::Directory};
+use super::directory::Directory;
 
 /// The form of the database. A newer one is refused; an older one will be carried
 /// over here when there is one.
@@ -16,7 +15,7 @@ const SCHEMA: i64 = 1;
 
 /// Bytes of a page. A record of 2 KB leaves little of it empty, and a commit of one
 /// record does not write much more than that.
-const PAGE: u32 = 8192;
+pub(super) const PAGE: i64 = 8192;
 
 const TABLES: &str = "
     CREATE TABLE record (
@@ -58,7 +57,7 @@ pub(super) enum Fault {
     /// It is damaged.
     Damaged(String),
     /// Everything else.
-    Other(Error),
+    Other(String),
 }
 
 impl From<rusqlite::Error> for Fault {
@@ -67,26 +66,24 @@ impl From<rusqlite::Error> for Fault {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 Self::Damaged(error.to_string())
             }
-            _ => Self::Other(Error::Open(error.to_string())),
+            _ => Self::Other(error.to_string()),
         }
     }
 }
 
 /// Opens the database to write, and makes it if there is none.
 pub(super) fn open_to_write(directory: &Directory) -> Result<Connection, Fault> {
-    let path = directory.database();
-    let problem = |problem: &dyn std::fmt::Display| {
-        Fault::Other(Error::Open(format!("{}: {problem}", path.display())))
-    };
-    directory.prepare().map_err(|error| problem(&error))?;
-    let mut connection = open(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    directory.prepare().map_err(|error| Fault::Other(error.to_string()))?;
+    let mut connection = open(&directory.database(), OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     // They count for a new database only.
     connection.pragma_update(None, "page_size", PAGE)?;
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     let mode: String =
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
     if mode != "wal" {
-        return Err(problem(&format!("the file system allows no write-ahead log, but {mode:?}")));
+        return Err(Fault::Other(format!(
+            "the file system allows no write-ahead log, only {mode:?}"
+        )));
     }
     connection.pragma_update(None, "synchronous", "FULL")?;
     // Done by the writer, when nobody waits for it.
@@ -104,7 +101,9 @@ pub(super) fn open_to_write(directory: &Directory) -> Result<Connection, Fault> 
             let tables: i64 =
                 connection.query_one("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
             if tables != 0 {
-                return Err(problem(&"it is a database, but not a spool; move it away"));
+                return Err(Fault::Other(
+                    "it is a database, but not a spool; move it away".to_owned(),
+                ));
             }
             let transaction = connection.transaction()?;
             transaction.execute_batch(TABLES)?;
@@ -112,7 +111,7 @@ pub(super) fn open_to_write(directory: &Directory) -> Result<Connection, Fault> 
             transaction.commit()?;
         }
         newer => {
-            return Err(problem(&format!(
+            return Err(Fault::Other(format!(
                 "it was written by a newer exogate (its schema is {newer}, this one knows \
                  {SCHEMA}); install that one again, or give this one another spool.directory"
             )));

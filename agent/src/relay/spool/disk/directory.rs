@@ -13,6 +13,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::sys::statvfs::statvfs;
+
 use super::super::Error;
 
 /// How long a process that stops is waited for.
@@ -68,6 +70,14 @@ impl Directory {
     /// The file of the database.
     pub(super) fn database(&self) -> PathBuf {
         self.path.join("spool.db")
+    }
+
+    /// Bytes that are free on its disk; many if the system does not say.
+    pub(super) fn free(&self) -> u64 {
+        statvfs(&self.path).map_or(u64::MAX, |disk| {
+            let blocks: u64 = disk.blocks_available();
+            blocks.saturating_mul(disk.fragment_size())
+        })
     }
 
     /// Makes the database's file if there is none, and its entry in the directory

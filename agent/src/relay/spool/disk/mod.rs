@@ -62,6 +62,10 @@ const ROOM: u32 = 64 << 10;
 /// Bytes that are counted together.
 const UNIT: usize = 1024;
 
+/// Bytes of the disk that are left free. A log at its longest, and what it adds to
+/// the database, fit in there, so that what is stored can be delivered and removed.
+const RESERVE: u64 = 64 << 20;
+
 /// A spool in a directory of this host.
 pub struct DiskSpool {
     shared: Arc<Shared>,
@@ -79,6 +83,8 @@ struct Shared {
     metrics: Metrics,
     max_bytes: u64,
     keep_for: Duration,
+    /// Bytes of the disk that are left free.
+    reserve: u64,
 }
 
 impl Shared {
@@ -100,6 +106,16 @@ impl DiskSpool {
     /// [`Error::Open`]: another process works there, it was written by a newer
     /// exogate, there is no key in the key file, or the system refuses.
     pub fn open(config: &config::Spool, directory: &Path, metrics: Metrics) -> Result<Self, Error> {
+        Self::open_leaving(RESERVE, config, directory, metrics)
+    }
+
+    /// The same, with so many bytes of the disk left free.
+    fn open_leaving(
+        reserve: u64,
+        config: &config::Spool,
+        directory: &Path,
+        metrics: Metrics,
+    ) -> Result<Self, Error> {
         let sealer = Sealer::new(config.key_file.as_deref())?;
         let directory = Directory::claim(directory)?;
         let shared = Arc::new(Shared {
@@ -110,16 +126,16 @@ impl DiskSpool {
             metrics,
             max_bytes: config.max_bytes,
             keep_for: config.keep_for,
+            reserve,
         });
+        let database = directory.database();
+        let refused = |problem| Error::Open(format!("{}: {problem}", database.display()));
         let connection = match load(&directory, &shared) {
             Ok(connection) => connection,
-            Err(Fault::Other(error)) => return Err(error),
+            Err(Fault::Other(problem)) => return Err(refused(problem)),
             Err(Fault::Damaged(problem)) => {
                 let aside = directory.put_aside().map_err(|error| {
-                    Error::Open(format!(
-                        "{} is damaged ({problem}) and cannot be put aside: {error}",
-                        directory.database().display()
-                    ))
+                    refused(format!("it is damaged ({problem}) and cannot be put aside: {error}"))
                 })?;
                 tracing::error!(
                     problem, aside = %aside.display(),
@@ -127,14 +143,11 @@ impl DiskSpool {
                      in it is NOT delivered. `sqlite3 FILE .recover` may bring it back",
                 );
                 load(&directory, &shared).map_err(|fault| match fault {
-                    Fault::Other(error) => error,
-                    Fault::Damaged(problem) => Error::Open(problem),
+                    Fault::Other(problem) | Fault::Damaged(problem) => refused(problem),
                 })?
             }
         };
-        let database = directory.database();
-        let reading = database::open_to_read(&database)
-            .map_err(|error| Error::Open(format!("{}: {error}", database.display())))?;
+        let reading = database::open_to_read(&database).map_err(|e| refused(e.to_string()))?;
         let (writer, jobs) = mpsc::channel();
         let write = Writer::new(directory, connection, Arc::clone(&shared), jobs);
         let (reader, jobs) = mpsc::channel();

@@ -22,7 +22,10 @@ use hyper::body::Bytes;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{
-    super::{Error, RecordId},
+    super::{Appended, Error, NewRecord, RecordId},
+    Inner,
+    marks::Key,
+    record::Packed,
     servers::{Servers, failed, is_missing},
 };
 
@@ -34,6 +37,67 @@ const ATTEMPT: Duration = Duration::from_millis(900);
 const RECONNECT: Duration = Duration::from_millis(500);
 /// The pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(50);
+/// Room in a message for what a burial adds to its header.
+const BURIAL: usize = 4096;
+
+impl Inner {
+    pub(super) async fn append(&self, record: NewRecord) -> Result<Appended, Error> {
+        // The key and its confirmation need an answer each.
+        let bound = BOUND.saturating_mul(2);
+        let appended = timeout(bound, self.append_once(record)).await;
+        appended.unwrap_or_else(|_| Err(failed("a record was not stored in time", "no answer")))
+    }
+
+    async fn append_once(&self, mut record: NewRecord) -> Result<Appended, Error> {
+        let id = RecordId::new();
+        let Some(key) = record.once.take() else { return self.store(id, record, false).await };
+        match self.reserve(&key, id).await? {
+            Key::Stored => Ok(Appended::Duplicate),
+            Key::Reserved(id, revision) => {
+                let appended = self.store(id, record, true).await?;
+                self.confirm(&key, id, revision).await;
+                Ok(appended)
+            }
+        }
+    }
+
+    async fn store(
+        &self,
+        id: RecordId,
+        record: NewRecord,
+        unique: bool,
+    ) -> Result<Appended, Error> {
+        let Packed { headers, payload, mut entry } = {
+            let packed = Packed::new(&self.sealer, id, record)?;
+            let size = packed.stored();
+            if self.room.taken().saturating_add(size) > self.max_bytes {
+                return Err(Error::Full(format!(
+                    "{} bytes are stored; raise spool.max_size of {}, or purge dead letters",
+                    self.room.taken(),
+                    self.max_bytes
+                )));
+            }
+            let most = self.servers.max_payload().saturating_sub(BURIAL);
+            if size > u64::try_from(most).unwrap_or(u64::MAX) {
+                return Err(Error::Failed(format!(
+                    "a record of {size} bytes is more than a message may have; raise max_payload \
+                     of the NATS servers"
+                )));
+            }
+            packed
+        };
+        let size = u64::try_from(payload.len()).unwrap_or(u64::MAX);
+        match publish(&self.servers, id, &headers, &payload, unique).await? {
+            Published::Stored(sequence) => {
+                entry.sequence = sequence;
+                self.room.appended(size);
+                self.queue.appended(entry);
+                Ok(Appended::Stored(id))
+            }
+            Published::There => Ok(Appended::Duplicate),
+        }
+    }
+}
 
 /// What became of a record that was to be published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,11 +5,7 @@
 //! repeated takes the place of the first, and a replay that is repeated finds that
 //! the record waits already.
 
-use async_nats::jetstream::{
-    ErrorCode,
-    message::StreamMessage,
-    stream::{DeleteMessageErrorKind, Stream},
-};
+use async_nats::jetstream::message::StreamMessage;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{
@@ -45,7 +41,7 @@ impl Inner {
 
     /// Removes a record from those that wait. It is no error if it is not there.
     pub(super) async fn take_out(&self, entry: &Entry) -> Result<(), Error> {
-        erase(&self.servers.waiting, entry.sequence).await?;
+        self.servers.remove(&self.servers.waiting, entry.sequence).await?;
         self.queue.remove(entry.sequence);
         self.room.removed(entry.size);
         Ok(())
@@ -92,7 +88,7 @@ impl Inner {
                     record::Reader::default().entry(&self.sealer, &subject, sequence, &headers);
                 entry.into_iter().for_each(|entry| self.queue.appended(entry));
             }
-            erase(&self.servers.dead, message.sequence).await?;
+            self.servers.remove(&self.servers.dead, message.sequence).await?;
             replayed = replayed.saturating_add(1);
         }
         self.room.recount(&self.servers).await?;
@@ -100,11 +96,11 @@ impl Inner {
     }
 
     pub(super) async fn purge_all(&self, selection: &Selection) -> Result<u64, Error> {
-        // One by one, because that overwrites what is on the disks.
+        // One by one: a purge of the stream would not overwrite what is on the disks.
         let purged = stream::iter(self.subjects(selection).await?)
             .map(|(_, subject)| async move {
                 let Some(message) = self.letter(&subject).await? else { return Ok(0) };
-                erase(&self.servers.dead, message.sequence).await.map(|()| 1_u64)
+                self.servers.remove(&self.servers.dead, message.sequence).await.map(|()| 1_u64)
             })
             .buffer_unordered(AT_ONCE)
             .try_fold(0_u64, |all, one| async move { Ok(all.saturating_add(one)) })
@@ -148,27 +144,6 @@ impl Inner {
             Err(error) if is_missing(&error) => Ok(None),
             Err(error) => Err(failed("a dead letter cannot be read", error)),
         }
-    }
-}
-
-/// Removes a message and overwrites it. It is no error if it is not there.
-async fn erase(stream: &Stream, sequence: u64) -> Result<(), Error> {
-    let error = match stream.delete_message(sequence).await {
-        Ok(true) => return Ok(()),
-        Ok(false) => "it was not found".to_owned(),
-        Err(error) => match error.kind() {
-            DeleteMessageErrorKind::JetStream(problem)
-                if problem.error_code() == ErrorCode::SEQUENCE_NOT_FOUND =>
-            {
-                return Ok(());
-            }
-            _ => error.to_string(),
-        },
-    };
-    // The refusal of a message that is gone has several names.
-    match stream.get_raw_message(sequence).await {
-        Err(missing) if is_missing(&missing) => Ok(()),
-        _ => Err(failed("a record was not removed", error)),
     }
 }
 

@@ -1,21 +1,22 @@
-//! Metrics of a spool on NATS JetStream. What waits is told by whoever asks for
-//! [`depth`](super::super::Spool::depth).
+//! Metrics of a spool on NATS JetStream, beside those of every spool.
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Registry};
+use prometheus::{IntCounter, IntGauge, Registry};
+
+use super::super::metrics;
 
 /// What a spool on JetStream counts.
 #[derive(Clone)]
 pub struct Metrics {
+    /// What every store counts.
+    pub store: metrics::Metrics,
     /// 1 while there is a connection.
     pub connected: IntGauge,
     /// How often this host's turn to deliver began.
     pub turns: IntCounter,
-    /// Seconds until a quorum has a record, whatever the outcome.
-    pub append_seconds: Histogram,
 }
 
 impl Metrics {
-    /// Registers them.
+    /// Registers them, those of every store included.
     ///
     /// # Errors
     ///
@@ -29,16 +30,8 @@ impl Metrics {
             "exogate_spool_jetstream_turns_total",
             "How often this host became the one that delivers.",
         )?;
-        let append_seconds = Histogram::with_opts(
-            HistogramOpts::new(
-                "exogate_spool_jetstream_append_duration_seconds",
-                "Time until a quorum of NATS servers has a record, or has not.",
-            )
-            .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5]),
-        )?;
         registry.register(Box::new(connected.clone()))?;
         registry.register(Box::new(turns.clone()))?;
-        registry.register(Box::new(append_seconds.clone()))?;
-        Ok(Self { connected, turns, append_seconds })
+        Ok(Self { store: metrics::Metrics::register(registry)?, connected, turns })
     }
 }

@@ -1,20 +1,21 @@
 //! A spool on a NATS JetStream cluster, which several edge hosts share.
 //!
 //! What one host accepted survives the loss of that host: the records are on the
-//! servers, and another host delivers them. See [`servers`] for the streams and
+//! servers, and another host delivers them. See `servers` for the streams and
 //! buckets.
 //!
 //! # Delivery
 //!
-//! One host at a time delivers, see [`lease`]. It reads the stream of what waits
-//! from its beginning, see [`follow`], and deletes what is delivered. So what is in
+//! One host at a time delivers, see `lease`. It reads the stream of what waits
+//! from its beginning, see `follow`, and deletes what is delivered. So what is in
 //! the stream is what is not delivered, in the order of acceptance, for whoever
 //! reads it next. A work queue with acknowledgements would keep a second account of
 //! that in a consumer: after the loss of a host it repeats records when their time
 //! to be acknowledged has run out, each for itself and behind what came later, so
 //! that the order within a lane would be lost; and it needs to be told again and
 //! again, for each record of a lane that stands still for a day, that the record is
-//! not forgotten. Deleting also overwrites the record on the servers' disks.
+//! not forgotten. Deleting also overwrites the record on the servers' disks, if it
+//! is not encrypted.
 //!
 //! A host that lost its turn hands over nothing more. What it has handed over
 //! before may be delivered by another host now, and is [`Error::Unknown`] to
@@ -25,9 +26,9 @@
 //! A quorum of the stream's servers has written it to files. It survives the end of
 //! any processes, and the loss of a minority of the servers with their disks. It
 //! does **not** survive a power cut that takes a majority of them at once: servers
-//! write to the page cache, and sync files every two minutes. Version 2.9, which
-//! Debian 12 has, knows no option for that; it refuses a configuration with
-//! `sync_interval`. From 2.10 on there is `sync_interval: always`
+//! write to the page cache, and sync files minutes apart, two by default. Version
+//! 2.9, which Debian 12 has, knows no option for that; it refuses a configuration
+//! with `sync_interval`. Later versions have `sync_interval: always`
 //! (<https://docs.nats.io/reference/config/jetstream/sync_interval>, and
 //! <https://github.com/nats-io/nats-server/issues/7564> for what happens without).
 //! Servers have to stand in places that do not lose power together. A server that
@@ -35,15 +36,21 @@
 //! is safer to let it join with an empty directory
 //! (<https://github.com/nats-io/nats-server/issues/7567>).
 //!
+//! # What the servers need
+//!
+//! JetStream on as many servers as there are `replicas`; a `max_payload` of some
+//! KiB more than the largest body of a route (1 MiB if nothing is said); room for
+//! `max_size` and an eighth of it on each. Nothing newer than version 2.9 is used.
+//!
 //! # When things fail
 //!
-//! - No connection, or no leader: appends fail within [`append::BOUND`], everything
-//!   else within [`servers::REQUEST`]. Whether a record was stored is not known
-//!   then. The connection comes back by itself.
+//! - No connection, or no leader: appends fail within 2 s, or twice that with a
+//!   `once` key; each other request within 5 s. Whether a record was stored is not
+//!   known then. The connection comes back by itself.
 //! - A stream is full: [`Error::Full`]. Nothing is dropped, but marks.
-//! - The host is killed: another one delivers after [`lease`]'s term.
+//! - The host is killed: another one delivers after `lease`'s term.
 //! - A record cannot be read: it is handed over, and can be buried.
-//! - Two records with one `once` key: see [`marks`].
+//! - Two records with one `once` key: see `marks`.
 
 mod append;
 mod dead;
@@ -60,17 +67,14 @@ mod tests;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::metrics::Metrics;
 use self::{
-    append::{Published, publish},
     follow::follow,
     lease::{Lease, Turn},
-    marks::Key,
     queue::Queue,
-    record::Packed,
     room::Room,
     servers::{Servers, failed, is_missing},
 };
@@ -84,8 +88,6 @@ use crate::config;
 const REFRESH: Duration = Duration::from_secs(3);
 /// The longest that opening waits to know what waits.
 const READ: Duration = Duration::from_secs(15);
-/// Room in a message for what a burial adds to its header.
-const BURIAL: usize = 4096;
 
 /// A spool on NATS JetStream.
 pub struct JetstreamSpool {
@@ -222,65 +224,6 @@ impl Inner {
         })
     }
 
-    async fn append(&self, record: NewRecord) -> Result<Appended, Error> {
-        let begin = Instant::now();
-        // The key and its confirmation need an answer each.
-        let bound = append::BOUND.saturating_mul(2);
-        let appended = timeout(bound, self.append_once(record)).await;
-        self.metrics.append_seconds.observe(begin.elapsed().as_secs_f64());
-        appended.unwrap_or_else(|_| Err(failed("a record was not stored in time", "no answer")))
-    }
-
-    async fn append_once(&self, mut record: NewRecord) -> Result<Appended, Error> {
-        let id = RecordId::new();
-        let Some(key) = record.once.take() else { return self.store(id, record, false).await };
-        match self.reserve(&key, id).await? {
-            Key::Stored => Ok(Appended::Duplicate),
-            Key::Reserved(id, revision) => {
-                let appended = self.store(id, record, true).await?;
-                self.confirm(&key, id, revision).await;
-                Ok(appended)
-            }
-        }
-    }
-
-    async fn store(
-        &self,
-        id: RecordId,
-        record: NewRecord,
-        unique: bool,
-    ) -> Result<Appended, Error> {
-        let Packed { headers, payload, mut entry } = {
-            let packed = Packed::new(&self.sealer, id, record)?;
-            let size = packed.stored();
-            if self.room.taken().saturating_add(size) > self.max_bytes {
-                return Err(Error::Full(format!(
-                    "{} bytes are stored; raise spool.max_size of {}, or purge dead letters",
-                    self.room.taken(),
-                    self.max_bytes
-                )));
-            }
-            let most = self.servers.max_payload().saturating_sub(BURIAL);
-            if size > u64::try_from(most).unwrap_or(u64::MAX) {
-                return Err(Error::Failed(format!(
-                    "a record of {size} bytes is more than a message may have; raise max_payload \
-                     of the NATS servers"
-                )));
-            }
-            packed
-        };
-        let size = u64::try_from(payload.len()).unwrap_or(u64::MAX);
-        match publish(&self.servers, id, &headers, &payload, unique).await? {
-            Published::Stored(sequence) => {
-                entry.sequence = sequence;
-                self.room.appended(size);
-                self.queue.appended(entry);
-                Ok(Appended::Stored(id))
-            }
-            Published::There => Ok(Appended::Duplicate),
-        }
-    }
-
     async fn next(&self) -> Result<Entry, Error> {
         let mut turn = self.lease.watch();
         loop {
@@ -329,6 +272,8 @@ impl Inner {
             if info.state.last_sequence < place {
                 return Err(failed("a record cannot be read", "the leader is behind"));
             }
+            // Another host delivered it, or it died of age.
+            self.queue.remove(place);
         }
         Err(Error::Unknown(id))
     }
@@ -354,7 +299,12 @@ impl Inner {
 
 impl Spool for JetstreamSpool {
     fn append(&self, record: NewRecord) -> Pending<'_, Appended> {
-        self.inner.call(self.inner.append(record))
+        let begun = std::time::Instant::now();
+        Box::pin(async move {
+            let appended = self.inner.call(self.inner.append(record)).await;
+            self.inner.metrics.store.appended(begun, &appended);
+            appended
+        })
     }
 
     fn next(&self) -> Pending<'_, Entry> {

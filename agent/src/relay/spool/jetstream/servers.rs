@@ -20,9 +20,11 @@ use async_nats::{
         Context, ErrorCode,
         context::{ContextBuilder, GetStreamErrorKind},
         kv,
-        stream::{self, Config, DiscardPolicy, RetentionPolicy, StorageType, Stream},
+        response::Response,
+        stream::{self, Config, DeleteStatus, DiscardPolicy, RetentionPolicy, StorageType, Stream},
     },
 };
+use serde_json::json;
 
 use super::{super::Error, Metrics};
 use crate::config::{Jetstream, Spool};
@@ -54,6 +56,10 @@ pub(super) struct Servers {
     pub(super) lease: kv::Store,
     /// What all names begin with.
     pub(super) prefix: String,
+    /// Whether what is removed is overwritten on the servers' disks. It takes twice
+    /// as long as removing alone. Without the key nobody can read what is encrypted,
+    /// so then it is left to be overwritten by and by.
+    erases: bool,
 }
 
 impl Servers {
@@ -72,7 +78,8 @@ impl Servers {
         let max = i64::try_from((spool.max_bytes / MARKS_SHARE).max(1 << 20)).unwrap_or(i64::MAX);
         let marks = bucket(&context, marks(spool, config, max)).await?;
         let lease = bucket(&context, lease(config)).await?;
-        Ok(Self { client, context, waiting, dead, marks, lease, prefix })
+        let erases = spool.key_file.is_none();
+        Ok(Self { client, context, waiting, dead, marks, lease, prefix, erases })
     }
 
     /// Whether there is a connection now.
@@ -83,6 +90,24 @@ impl Servers {
     /// The largest message that a server takes.
     pub(super) fn max_payload(&self) -> usize {
         self.client.max_payload()
+    }
+
+    /// Removes a message. It is no error if it is not there.
+    pub(super) async fn remove(&self, stream: &Stream, sequence: u64) -> Result<(), Error> {
+        let name = &stream.cached_info().config.name;
+        let request = json!({ "seq": sequence, "no_erase": !self.erases });
+        let answer = self.context.request(format!("STREAM.MSG.DELETE.{name}"), &request).await;
+        let problem = match answer {
+            Ok(Response::Ok(DeleteStatus { success: true })) => return Ok(()),
+            Ok(Response::Ok(_)) => "it was not found".to_owned(),
+            Ok(Response::Err { error }) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        // The refusal of what is gone has several names.
+        match stream.get_raw_message(sequence).await {
+            Err(missing) if is_missing(&missing) => Ok(()),
+            _ => Err(failed("a record was not removed", problem)),
+        }
     }
 
     /// Ends the connection after all that was sent.

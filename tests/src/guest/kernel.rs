@@ -1,0 +1,111 @@
+//! A kernel and what a memory disk needs beside it, as `cargo xtask setup` unpacked
+//! them from Debian's packages.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, anyhow};
+
+/// What a file system on a virtio disk needs, beside what they need themselves. Those
+/// that a kernel has built in are not there.
+const MODULES: [&str; 4] = ["virtio_pci", "virtio_blk", "crc32c_generic", "ext4"];
+
+/// An unpacked kernel.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    root: PathBuf,
+}
+
+impl Kernel {
+    /// The kernel of a Debian package, such as `linux-image-amd64`.
+    ///
+    /// # Errors
+    ///
+    /// If it was not unpacked.
+    pub fn of_package(package: &str) -> Result<Self> {
+        let path_of = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
+        let tools = path_of("EXOGATE_TOOLS").map(PathBuf::from).or_else(|| {
+            let cache = path_of("XDG_CACHE_HOME")
+                .map(PathBuf::from)
+                .filter(|cache| cache.is_absolute())
+                .or_else(|| path_of("HOME").map(|home| Path::new(&home).join(".cache")))?;
+            Some(cache.join("exogate").join("tools"))
+        });
+        let tools = tools.context("neither EXOGATE_TOOLS nor HOME is set")?;
+        let root = tools.join(format!("guest-{package}"));
+        if root.is_dir() {
+            return Ok(Self { root });
+        }
+        Err(anyhow!("{} is not there; run `cargo xtask setup`, which unpacks it", root.display()))
+    }
+
+    /// The kernel's image.
+    ///
+    /// # Errors
+    ///
+    /// If the package had none.
+    pub fn image(&self) -> Result<PathBuf> {
+        let boot = self.root.join("boot");
+        find(&boot, &|name| name.starts_with("vmlinuz-"))
+            .with_context(|| format!("no kernel in {}", boot.display()))
+    }
+
+    /// A static busybox.
+    #[must_use]
+    pub fn busybox(&self) -> PathBuf {
+        self.root.join("bin").join("busybox")
+    }
+
+    /// The modules that have to be loaded, in order.
+    ///
+    /// # Errors
+    ///
+    /// If one cannot be read.
+    pub fn modules(&self) -> Result<Vec<PathBuf>> {
+        let mut modules = Vec::new();
+        for name in MODULES {
+            self.need(name, &mut modules)?;
+        }
+        Ok(modules)
+    }
+
+    /// Adds a module, after those that it depends on.
+    fn need(&self, name: &str, modules: &mut Vec<PathBuf>) -> Result<()> {
+        // File names have dashes where module names have underscores.
+        let is_it =
+            |file: &str| file.strip_suffix(".ko").is_some_and(|f| f.replace('-', "_") == name);
+        let places = ["lib/modules", "usr/lib/modules"].map(|place| self.root.join(place));
+        let Some(path) = places.iter().find_map(|place| find(place, &is_it)) else {
+            return Ok(());
+        };
+        if modules.contains(&path) {
+            return Ok(());
+        }
+        let content = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        for fact in content.split(|byte| *byte == 0) {
+            if let Some(names) = fact.strip_prefix(b"depends=") {
+                for name in String::from_utf8_lossy(names).split(',').filter(|n| !n.is_empty()) {
+                    self.need(&name.replace('-', "_"), modules)?;
+                }
+            }
+        }
+        modules.push(path);
+        Ok(())
+    }
+}
+
+/// The first file with such a name, however deep.
+fn find(directory: &Path, is_it: &dyn Fn(&str) -> bool) -> Option<PathBuf> {
+    let mut entries: Vec<_> = fs::read_dir(directory).ok()?.flatten().collect();
+    entries.sort_by_key(fs::DirEntry::file_name);
+    entries.iter().find_map(|entry| {
+        let path = entry.path();
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => find(&path, is_it),
+            Ok(kind) if kind.is_file() && is_it(&entry.file_name().to_string_lossy()) => Some(path),
+            _ => None,
+        }
+    })
+}

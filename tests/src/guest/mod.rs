@@ -1,0 +1,159 @@
+//! A machine of its own, whose power can be cut.
+//!
+//! qemu emulates one with a Debian kernel, a memory disk that holds one program, and
+//! a real ext4 file system on a raw image. The program works on that and reports on
+//! the serial console. When qemu is killed, what the guest had not yet handed to
+//! its disk is gone, as when the power fails. The image can then be mounted here.
+//!
+//! The program is an ordinary one: the libraries that it needs are put beside it.
+//! No acceleration is asked for, because it is often not to be had; a guest starts
+//! in some seconds all the same.
+//!
+//! # When things fail
+//!
+//! Every wait has an end, and tells what the guest's console showed. qemu ends with
+//! its [`Guest`], a mount with its [`Mounted`].
+
+mod disk;
+mod kernel;
+mod memory;
+
+use std::{
+    fs::File,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+
+pub use self::{
+    disk::{Disk, Mounted},
+    kernel::Kernel,
+};
+
+/// Where the guest's program finds its disk.
+pub const MOUNT_POINT: &str = "/disk";
+
+/// A machine that runs.
+pub struct Guest {
+    qemu: Child,
+    lines: Receiver<String>,
+    /// What the console showed last, for errors.
+    shown: Vec<String>,
+}
+
+impl Guest {
+    /// Starts a machine with this kernel and disk, whose only program is this one.
+    ///
+    /// # Errors
+    ///
+    /// If something that it needs is not there.
+    pub fn start(
+        kernel: &Kernel,
+        disk: &Disk,
+        program: &Path,
+        arguments: &[&str],
+        scratch: &Path,
+    ) -> Result<Self> {
+        let memory = scratch.join("memory-disk");
+        memory::write(kernel, program, arguments, &memory)?;
+        let mut command = Command::new("qemu-system-x86_64");
+        command
+            .args(["-machine", "q35", "-cpu", "max", "-m", "512", "-smp", "2"])
+            .args(["-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio"])
+            .arg("-kernel")
+            .arg(kernel.image()?)
+            .arg("-initrd")
+            .arg(&memory)
+            .args(["-append", "console=ttyS0 quiet panic=-1"])
+            .arg("-drive")
+            // The host's memory keeps what the guest has written, as a disk's would
+            // that heeds a flush.
+            .arg(format!("file={},format=raw,if=virtio,cache=writeback", disk.path().display()))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(File::create(scratch.join("qemu.log"))?);
+        let mut qemu = command
+            .spawn()
+            .context("cannot start qemu-system-x86_64; `cargo xtask setup` installs it")?;
+        let console = qemu.stdout.take().context("qemu has no console")?;
+        let (sender, lines) = channel();
+        thread::spawn(move || {
+            // A line without its end was cut off, and says nothing.
+            let mut console = BufReader::new(console);
+            let mut line = Vec::new();
+            while console.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
+                if line.last() == Some(&b'\n') {
+                    let text = String::from_utf8_lossy(&line).trim().to_owned();
+                    if sender.send(text).is_err() {
+                        return;
+                    }
+                }
+                line.clear();
+            }
+        });
+        Ok(Self { qemu, lines, shown: Vec::new() })
+    }
+
+    /// The next line of the console; none when the machine is off.
+    ///
+    /// # Errors
+    ///
+    /// If there is none in time.
+    pub fn line(&mut self, patience: Duration) -> Result<Option<String>> {
+        match self.lines.recv_timeout(patience) {
+            Ok(line) => {
+                self.shown.push(line.clone());
+                if self.shown.len() > 50 {
+                    self.shown.remove(0);
+                }
+                Ok(Some(line))
+            }
+            Err(RecvTimeoutError::Disconnected) => Ok(None),
+            Err(RecvTimeoutError::Timeout) => {
+                bail!("the guest said nothing for {patience:?}; before:\n{}", self.shown.join("\n"))
+            }
+        }
+    }
+
+    /// Waits for a line that begins so.
+    ///
+    /// # Errors
+    ///
+    /// If it does not come in time.
+    pub fn wait_for(&mut self, beginning: &str, patience: Duration) -> Result<String> {
+        let begun = Instant::now();
+        loop {
+            let rest = patience.saturating_sub(begun.elapsed());
+            match self.line(rest).with_context(|| format!("waiting for {beginning:?}"))? {
+                Some(line) if line.starts_with(beginning) => return Ok(line),
+                Some(_) => {}
+                None => bail!(
+                    "the guest ended before it said {beginning:?}:\n{}",
+                    self.shown.join("\n")
+                ),
+            }
+        }
+    }
+
+    /// Cuts the power.
+    ///
+    /// # Errors
+    ///
+    /// If qemu cannot be killed.
+    pub fn cut(&mut self) -> Result<()> {
+        self.qemu.kill().context("cannot kill qemu")?;
+        self.qemu.wait().context("cannot wait for qemu")?;
+        Ok(())
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let _ = self.cut();
+    }
+}

@@ -1,0 +1,65 @@
+//! The spool on a cluster of NATS servers.
+
+use exogate_tests::{
+    agent::{Agent, relay::GRAPH},
+    lab::{Lab, Peer},
+    nats::Cluster,
+    notification::Notification,
+    pega::Pega,
+    service::EndpointService,
+};
+
+use super::SOON;
+
+fn send(lab: &Lab, numbers: std::ops::RangeInclusive<u64>) {
+    for number in numbers {
+        let sent = Notification::graph(GRAPH, &["one"], number, "state");
+        assert_eq!(sent.answer(lab, Peer::Graph).unwrap().status, 202, "{number}");
+    }
+}
+
+#[test]
+fn what_one_host_accepted_is_delivered_by_another_when_it_is_lost() {
+    let lab = Lab::new().unwrap();
+    let _service = EndpointService::start(&lab).unwrap();
+    // The servers live where they are started.
+    let mut cluster = lab.edge().run(|| Cluster::start(3)).unwrap();
+    let mut pega = Pega::start(&lab, 8080).unwrap();
+    pega.stop();
+    // Two hosts in turn at one address, each with a state directory of its own.
+    let agent = |name: &str| {
+        let mut agent = Agent::new(&lab).unwrap();
+        agent.add_relay(&[&pega]).unwrap();
+        let state = lab.directory().join(name);
+        agent.set("state_directory", state.to_str().unwrap()).unwrap();
+        agent.set("spool.jetstream.servers", cluster.urls()).unwrap();
+        agent
+    };
+    let (mut first, mut second) = (agent("first"), agent("second"));
+    first.start().unwrap();
+    send(&lab, 1..=10);
+    // One of the servers is lost as well.
+    cluster.kill(0).unwrap();
+    send(&lab, 11..=20);
+    first.kill9().unwrap();
+    drop(first);
+
+    second.start().unwrap();
+    send(&lab, 21..=30);
+    pega.resume().unwrap();
+    let received = pega.wait_for(30, SOON * 3).unwrap();
+    let number = |body: &[u8]| {
+        let body: serde_json::Value = serde_json::from_slice(body).unwrap();
+        body["value"][0]["resourceData"]["id"].as_u64().unwrap()
+    };
+    let taken = received.iter().filter(|request| request.is_taken());
+    let numbers: Vec<_> = taken.map(|request| number(&request.body)).collect();
+    assert_eq!(numbers, (1..=30).collect::<Vec<_>>());
+    drop(second);
+    lab.edge()
+        .run(|| {
+            drop(cluster);
+            Ok(())
+        })
+        .unwrap();
+}
