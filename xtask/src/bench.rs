@@ -7,16 +7,18 @@
 use anyhow::Result;
 use clap::ValueEnum;
 
-use crate::{command, object, setup};
+use crate::{build, command, object, setup};
 
 /// A benchmark.
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Benchmark {
     /// Nanoseconds per packet in the kernel, beside an empty program and LPM tries
     Verdict,
     /// Seconds to replace a list of 34 to 1,000,000 prefixes, beside LPM tries,
     /// ipset and nftables
     Tables,
+    /// Requests, connections, latency and memory of the relay, beside nginx and haproxy
+    Relay,
 }
 
 impl Benchmark {
@@ -24,6 +26,7 @@ impl Benchmark {
         match self {
             Self::Verdict => "verdict",
             Self::Tables => "tables",
+            Self::Relay => "relay",
         }
     }
 }
@@ -31,6 +34,9 @@ impl Benchmark {
 /// Runs a benchmark.
 pub(crate) fn run(benchmark: Benchmark) -> Result<()> {
     setup::for_tests()?;
+    if benchmark == Benchmark::Relay {
+        build(true)?;
+    }
     let twins = object(Some("twins"))?;
     let mut cargo = command::cargo();
     cargo

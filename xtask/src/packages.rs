@@ -32,6 +32,7 @@ pub(crate) const PROGRAMS: &[Program] = &[
 /// What tests and benchmarks call besides.
 pub(crate) const TEST_PROGRAMS: &[Program] = &[
     Program { name: "c++", package: "g++", why: "builds libFuzzer" },
+    Program { name: "haproxy", package: "haproxy", why: "is measured beside the relay" },
     Program {
         name: "ipset",
         package: "ipset",
@@ -48,7 +49,11 @@ pub(crate) const TEST_PROGRAMS: &[Program] = &[
         package: "nftables",
         why: "takes exported lists, and is measured beside",
     },
-    Program { name: "nginx", package: "nginx-light", why: "serves lists over HTTPS in the lab" },
+    Program {
+        name: "nginx",
+        package: "nginx-light",
+        why: "serves lists in the lab, and is measured beside the relay",
+    },
     Program { name: "objcopy", package: "binutils", why: "makes a guest's program small" },
     Program {
         name: "prlimit",

@@ -35,7 +35,9 @@ pub fn machine() -> String {
             .map_or_else(|| "unknown".to_owned(), |value| value.trim().to_owned())
     };
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    // Of the machine, not those that this program may use.
+    let cores = fs::read_to_string("/proc/cpuinfo")
+        .map_or(0, |text| text.lines().filter(|line| line.starts_with("processor")).count());
     format!(
         "{}, {cores} cores, cache {}, memory {}, Linux {}",
         first("/proc/cpuinfo", "model name"),

@@ -116,12 +116,23 @@ impl Refusal {
 pub struct Judged {
     /// Its subscriptions, each once.
     pub lanes: Vec<String>,
-    /// What tells it from all others: a repetition has the same, because Exchange
-    /// repeats byte for byte. It is a hash of the message, and so of its
+    /// Whether it says more than that nothing happened.
+    pub says_something: bool,
+}
+
+impl Judged {
+    /// What tells the message from all others: a repetition has the same, because
+    /// Exchange repeats byte for byte. It is a hash of the message, and so of its
     /// subscription and its previous watermark too; with only these two, what
     /// happened since the first attempt would be lost. `None` for a message that
     /// only says that nothing happened: two of them may be equal and both count.
-    pub once: Option<String>,
+    #[must_use]
+    pub fn once(&self, body: &[u8]) -> Option<String> {
+        self.says_something.then(|| {
+            let hash = digest(&SHA256, body);
+            hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+        })
+    }
 }
 
 impl Checks {
@@ -189,13 +200,10 @@ impl Checks {
             return Err(Refusal::Subscription);
         }
         let says_something = notifications.iter().any(|notification| !notification.only_status);
-        let once = says_something.then(|| {
-            let hash = digest(&SHA256, body);
-            hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
-        });
         let mut seen = HashSet::new();
         let ids = notifications.into_iter().map(|notification| notification.subscription);
-        Ok(Judged { lanes: ids.filter(|id| seen.insert(id.clone())).collect(), once })
+        let lanes = ids.filter(|id| seen.insert(id.clone())).collect();
+        Ok(Judged { lanes, says_something })
     }
 }
 

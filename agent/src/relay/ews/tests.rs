@@ -102,7 +102,7 @@ fn the_captured_request_passes() {
     assert_eq!(checks().guard(&head, &Target::parse(&head).unwrap()), Ok(()));
     let judged = checks().judge(body.as_bytes()).unwrap();
     assert_eq!(judged.lanes, ["U1VCU0NSSVBUSU9OLUlELVBMQUNFSE9MREVS"]);
-    assert!(judged.once.is_some());
+    assert!(judged.once(body.as_bytes()).is_some());
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn subscriptions_have_to_be_allowed() {
 fn a_repetition_is_recognised() {
     let once = |id: &str, watermark: &str, event: &str| {
         let body = message(&notification(id, watermark, event));
-        checks().judge(body.as_bytes()).unwrap().once.unwrap()
+        checks().judge(body.as_bytes()).unwrap().once(body.as_bytes()).unwrap()
     };
     let first = once("a", "w", EVENT);
     assert_eq!(first, once("a", "w", EVENT));
@@ -133,14 +133,16 @@ fn a_repetition_is_recognised() {
 
 #[test]
 fn equal_signs_of_life_all_count() {
-    let once = |events: &str| {
-        checks().judge(message(&notification("a", "w", events)).as_bytes()).unwrap().once
+    let once_of = |body: String| {
+        let body = body.as_bytes();
+        checks().judge(body).unwrap().once(body)
     };
+    let once = |events: &str| once_of(message(&notification("a", "w", events)));
     assert_eq!(once(STATUS), None);
     assert_eq!(once(""), None);
     assert!(once(&[STATUS, EVENT].concat()).is_some());
     let both = [notification("a", "w", STATUS), notification("b", "w", EVENT)].concat();
-    assert!(checks().judge(message(&both).as_bytes()).unwrap().once.is_some());
+    assert!(once_of(message(&both)).is_some());
 }
 
 #[test]

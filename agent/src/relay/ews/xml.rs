@@ -4,10 +4,10 @@
 //! and neither deeper nor longer than any message of Exchange or answer of Pega.
 
 use quick_xml::{
-    NsReader,
+    Reader,
     escape::resolve_xml_entity,
     events::Event,
-    name::{Namespace, ResolveResult},
+    name::{Namespace, NamespaceResolver, ResolveResult},
 };
 
 /// Deepest element. Notifications have eight levels.
@@ -49,15 +49,15 @@ pub(super) fn walk<E: From<BadXml>>(
 ) -> Result<(), E> {
     let text = str::from_utf8(body).map_err(|_| BadXml::NotXml)?;
     // XML has no other control characters; the reader does not mind them.
-    if body.iter().any(|byte| byte.is_ascii_control() && !b"\t\n\r\x7f".contains(byte)) {
+    if has_control(body) {
         return Err(BadXml::NotXml.into());
     }
-    let mut reader = NsReader::from_str(text.strip_prefix('\u{feff}').unwrap_or(text));
+    let mut reader = Reader::from_str(text.strip_prefix('\u{feff}').unwrap_or(text));
     reader.config_mut().expand_empty_elements = true;
+    let mut namespaces = NamespaceResolver::default();
     let (mut depth, mut count) = (0_usize, 0_usize);
     loop {
-        let (namespace, event) = reader.read_resolved_event().map_err(|_| BadXml::NotXml)?;
-        match event {
+        match reader.read_event().map_err(|_| BadXml::NotXml)? {
             Event::Start(element) => {
                 // There is one root.
                 if depth == 0 && count > 0 {
@@ -67,15 +67,24 @@ pub(super) fn walk<E: From<BadXml>>(
                 if depth > DEEPEST || count > MOST {
                     return Err(BadXml::TooLarge.into());
                 }
+                // Few elements declare a namespace, and to look through the attributes of
+                // all costs more than the rest of this.
+                if element.contains("xmlns") {
+                    namespaces.push(&element).map_err(|_| BadXml::NotXml)?;
+                } else {
+                    namespaces.set_level(namespaces.level().saturating_add(1));
+                }
+                let (namespace, name) = namespaces.resolve_element(element.name());
                 let namespace = match namespace {
                     ResolveResult::Bound(Namespace(namespace)) => Some(namespace),
                     ResolveResult::Unbound => None,
                     ResolveResult::Unknown(_) => return Err(BadXml::NotXml.into()),
                 };
-                visit(Node::Start { namespace, name: element.local_name().into_inner() })?;
+                visit(Node::Start { namespace, name: name.into_inner() })?;
             }
             Event::End(_) => {
                 depth = depth.checked_sub(1).ok_or(BadXml::NotXml)?;
+                namespaces.pop();
                 visit(Node::End)?;
             }
             Event::Text(text) if depth > 0 => visit(Node::Text(&text.into_inner()))?,
@@ -99,4 +108,11 @@ pub(super) fn walk<E: From<BadXml>>(
             | Event::Empty(_) => return Err(BadXml::NotXml.into()),
         }
     }
+}
+
+/// Whether there is a control character that XML does not have.
+fn has_control(body: &[u8]) -> bool {
+    // Without a branch for each byte, many are looked at together.
+    let is_control = |byte: &u8| (*byte < b' ') & !matches!(*byte, b'\t' | b'\n' | b'\r');
+    body.chunks(64).any(|bytes| bytes.iter().fold(false, |found, byte| found | is_control(byte)))
 }

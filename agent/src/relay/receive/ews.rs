@@ -110,7 +110,7 @@ async fn store(room: &Room, inbound: Inbound<'_>, body: Bytes, judged: Judged) -
     room.hear(&judged.lanes);
     let route = &room.route.name;
     let record = NewRecord {
-        once: judged.once.map(|once| format!("{route} {once}")),
+        once: judged.once(&body).map(|once| format!("{route} {once}")),
         lanes: judged.lanes,
         message: Message {
             route: route.clone(),
