@@ -16,6 +16,7 @@
 //! | [`agent`] | the agent as a process: configuration, start, stop, questions |
 //! | [`nats`] | a cluster of NATS servers, without the lab |
 //! | [`lists`], [`random`] | long and short lists of prefixes, chance that repeats itself |
+//! | [`raw`] | bytes that no client would send |
 //! | [`tls`], [`http`], [`process`] | what these need |
 //!
 //! # When things fail
@@ -38,6 +39,7 @@ pub mod process;
 pub mod proxy;
 pub mod python;
 pub mod random;
+pub mod raw;
 pub mod server;
 pub mod service;
 pub mod tls;
