@@ -19,6 +19,7 @@
 //! | [`server`], [`python`] | programs of others: nginx, unbound, exchangelib |
 //! | [`guest`] | a machine of its own, whose power can be cut |
 //! | [`lists`], [`random`] | long and short lists of prefixes, chance that repeats itself |
+//! | [`raw`] | bytes that no client would send |
 //! | [`tls`], [`http`], [`process`], [`spooled`] | what these need |
 //!
 //! # When things fail
@@ -42,6 +43,7 @@ pub mod process;
 pub mod proxy;
 pub mod python;
 pub mod random;
+pub mod raw;
 pub mod server;
 pub mod service;
 pub mod spooled;

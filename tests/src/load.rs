@@ -8,6 +8,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
+    ops::Range,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -150,12 +151,26 @@ impl Load {
     ///
     /// If the sender's host cannot be entered.
     pub fn start(lab: &Lab, target: &str, subscriptions: usize, pause: Duration) -> Result<Self> {
+        Self::start_at(lab, target, 0..subscriptions, pause)
+    }
+
+    /// The same with the subscriptions of these numbers, beside those of others.
+    ///
+    /// # Errors
+    ///
+    /// See [`Load::start`].
+    pub fn start_at(
+        lab: &Lab,
+        target: &str,
+        subscriptions: Range<usize>,
+        pause: Duration,
+    ) -> Result<Self> {
         let shared = Arc::new(Shared::default());
         let connector = TlsConnector::from(lab.authority().client()?);
         let target: Arc<str> = target.into();
         let all = Arc::clone(&shared);
         let work = move || async move {
-            let senders = (0..subscriptions).map(|number| {
+            let senders = subscriptions.map(|number| {
                 let (shared, connector) = (Arc::clone(&all), connector.clone());
                 let target = Arc::clone(&target);
                 tokio::spawn(async move {

@@ -101,6 +101,18 @@ impl Notification {
         self
     }
 
+    /// The bytes of a request of HTTP/1.1 that is the last one of its connection.
+    #[must_use]
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut bytes = format!("POST {} HTTP/1.1\r\nHost: {RELAY_NAME}\r\n", self.target);
+        for (name, value) in &self.headers {
+            bytes.push_str(&format!("{name}: {}\r\n", value.to_str().unwrap_or_default()));
+        }
+        bytes
+            .push_str(&format!("Connection: close\r\nContent-Length: {}\r\n\r\n", self.body.len()));
+        [bytes.as_bytes(), &self.body].concat()
+    }
+
     /// Sends it to the relay on the edge host's guarded port, on a connection of its own.
     ///
     /// # Errors

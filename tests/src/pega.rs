@@ -1,6 +1,6 @@
 //! A stand-in of the internal server that notifications are for.
 //!
-//! It listens on the edge host's loopback, speaks HTTP/1.1, and answers as Pega's
+//! It listens on the edge host's loopback, speaks HTTP/1.1, with TLS or without, and answers as Pega's
 //! services do: a Graph validation by its token, an EWS notification by a SOAP
 //! result, everything else by 200. What it was sent it remembers. How it feels
 //! changes while it runs ([`Pega::feel`]), and it can be stopped and started.
@@ -24,7 +24,9 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
+use rustls::ServerConfig;
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 use crate::{
     lab::{Background, Lab},
@@ -53,6 +55,8 @@ pub enum Mood {
     Unsubscribes,
     /// It answers 200, with a page for people.
     Html,
+    /// It answers 200 with this JSON.
+    Json(String),
 }
 
 /// A request that it was sent, whatever it answered.
@@ -89,6 +93,7 @@ impl Received {
 pub struct Pega {
     lab: Lab,
     port: u16,
+    tls: Option<Arc<ServerConfig>>,
     state: Arc<State>,
     thread: Option<Background>,
 }
@@ -107,12 +112,25 @@ impl Pega {
     ///
     /// If the port is taken.
     pub fn start(lab: &Lab, port: u16) -> Result<Self> {
+        Self::start_with(lab, port, None)
+    }
+
+    /// Starts it with TLS; see [`Authority::server`](crate::tls::Authority::server).
+    ///
+    /// # Errors
+    ///
+    /// If the port is taken.
+    pub fn start_tls(lab: &Lab, port: u16, tls: Arc<ServerConfig>) -> Result<Self> {
+        Self::start_with(lab, port, Some(tls))
+    }
+
+    fn start_with(lab: &Lab, port: u16, tls: Option<Arc<ServerConfig>>) -> Result<Self> {
         let state = State {
             mood: Mutex::new(Mood::Well),
             received: Mutex::default(),
             connections: AtomicU64::new(0),
         };
-        let mut pega = Self { lab: lab.clone(), port, state: Arc::new(state), thread: None };
+        let mut pega = Self { lab: lab.clone(), port, tls, state: Arc::new(state), thread: None };
         pega.resume()?;
         Ok(pega)
     }
@@ -120,7 +138,8 @@ impl Pega {
     /// Its address, for `servers` of an upstream.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.address())
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address())
     }
 
     /// Changes how it answers, from the next request on.
@@ -142,7 +161,8 @@ impl Pega {
         ensure!(self.thread.is_none(), "it runs");
         let listener = self.lab.edge().listen(self.address())?;
         let state = Arc::clone(&self.state);
-        self.thread = Some(self.lab.edge().serve(move || serve(listener, state))?);
+        let tls = self.tls.clone().map(TlsAcceptor::from);
+        self.thread = Some(self.lab.edge().serve(move || serve(listener, tls, state))?);
         Ok(())
     }
 
@@ -211,17 +231,28 @@ impl Pega {
 
 type Answer = Response<BoxBody<Bytes, std::io::Error>>;
 
-async fn serve(listener: std::net::TcpListener, state: Arc<State>) -> Result<()> {
+async fn serve(
+    listener: std::net::TcpListener,
+    tls: Option<TlsAcceptor>,
+    state: Arc<State>,
+) -> Result<()> {
     let listener = TcpListener::from_std(listener)?;
     loop {
         // A client may be gone before it is accepted.
         let Ok((stream, _)) = listener.accept().await else { continue };
         let connection = state.connections.fetch_add(1, Ordering::Relaxed);
-        let state = Arc::clone(&state);
+        let (state, tls) = (Arc::clone(&state), tls.clone());
         tokio::spawn(async move {
             let service = service_fn(|request| answer(&state, connection, request));
+            let http = http1::Builder::new();
             // How a client fails is for its own test to see.
-            drop(http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
+            match tls {
+                None => drop(http.serve_connection(TokioIo::new(stream), service).await),
+                Some(tls) => {
+                    let Ok(stream) = tls.accept(stream).await else { return };
+                    drop(http.serve_connection(TokioIo::new(stream), service).await);
+                }
+            }
         });
     }
 }
@@ -257,6 +288,7 @@ async fn answer(
             Some(Response::new(BoxBody::new(body)))
         }
         Mood::Html => Some(typed(200, "text/html", "<html><body>Welcome to Pega</body></html>")),
+        Mood::Json(ref json) => Some(typed(200, "application/json", json)),
         Mood::Unsubscribes => Some(well(&received, "Unsubscribe")),
         Mood::Well | Mood::Slow(_) => Some(well(&received, "OK")),
     };

@@ -11,7 +11,7 @@ use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::PrivateKeyDer,
-    server::ResolvesServerCert,
+    server::{ResolvesServerCert, WebPkiClientVerifier},
     sign::{CertifiedKey, SingleCertAndKey},
 };
 
@@ -102,13 +102,54 @@ impl Authority {
     ///
     /// If the authority's own certificate is refused.
     pub fn client(&self) -> Result<Arc<ClientConfig>> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.issuer.der().clone()).context("the lab's authority is refused")?;
         let config = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
+            .with_root_certificates(self.roots()?)
             .with_no_client_auth();
         Ok(Arc::new(config))
+    }
+}
+
+impl Authority {
+    /// A client that also shows a certificate of this authority.
+    ///
+    /// # Errors
+    ///
+    /// If there is none to be had.
+    pub fn client_with_certificate(&self) -> Result<Arc<ClientConfig>> {
+        let (certificate, key) = self.sign(&["client.example.com"], Validity::Now)?;
+        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+        let config = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(self.roots()?)
+            .with_client_auth_cert(vec![certificate.der().clone()], key)?;
+        Ok(Arc::new(config))
+    }
+
+    /// A server of this name or address; it may ask its clients for a certificate of this
+    /// authority.
+    ///
+    /// # Errors
+    ///
+    /// If the name cannot be one.
+    pub fn server(&self, name: &str, asks_clients: bool) -> Result<Arc<ServerConfig>> {
+        let key = self.issue(&[name], Validity::Now)?;
+        if !asks_clients {
+            return server(key);
+        }
+        let roots = Arc::new(self.roots()?);
+        let clients = WebPkiClientVerifier::builder_with_provider(roots, provider()).build()?;
+        let config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .with_client_cert_verifier(clients)
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
+        Ok(Arc::new(config))
+    }
+
+    fn roots(&self) -> Result<RootCertStore> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.issuer.der().clone()).context("the lab's authority is refused")?;
+        Ok(roots)
     }
 }
 

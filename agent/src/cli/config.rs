@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::{Failure, File, print_json};
-use crate::config::{Config, Guard};
+use crate::config::{Config, Guard, Relay, Route, Store, Upstream};
 
 pub(super) fn check(file: &File, json: bool) -> Result<ExitCode, Failure> {
     let config = file.load()?;
@@ -37,7 +37,57 @@ pub(super) fn check(file: &File, json: bool) -> Result<ExitCode, Failure> {
     for source in &config.sources {
         say!("source      {} = {}", source.name, source.definition);
     }
+    tell_relay(&config.relay);
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the relay amounts to, without paths: nobody shall know them who need not.
+fn tell_relay(relay: &Relay) {
+    for listener in &relay.listeners {
+        say!("listener    {}", listener.address);
+    }
+    for route in &relay.routes {
+        let host = route.host.as_deref().unwrap_or("any host");
+        say!(
+            "route       {} = {} at {host} to {}, {}",
+            route.name,
+            route.kind.name(),
+            upstream(route, relay),
+            answered(route)
+        );
+    }
+    for upstream in &relay.upstreams {
+        say!("upstream    {} = {}", upstream.name, servers(upstream).join(", "));
+    }
+    if relay.needs_spool() {
+        say!("spool       {}, at most {} bytes", spool(relay), relay.spool.max_bytes);
+    }
+}
+
+fn upstream<'a>(route: &Route, relay: &'a Relay) -> &'a str {
+    relay.upstreams.get(route.upstream).map_or("", |upstream| &upstream.name)
+}
+
+const fn answered(route: &Route) -> &'static str {
+    if route.is_stored() { "stored before it is answered" } else { "answered by the upstream" }
+}
+
+fn servers(upstream: &Upstream) -> Vec<String> {
+    // A server is a scheme, a host and a port.
+    let server = |uri: &hyper::Uri| uri.to_string().trim_end_matches('/').to_owned();
+    upstream.servers.iter().map(server).collect()
+}
+
+fn spool(relay: &Relay) -> String {
+    match &relay.spool.store {
+        Store::Disk(directory) => directory.display().to_string(),
+        Store::Jetstream(jetstream) => format!(
+            "JetStream {} on {} servers, {} copies",
+            jetstream.prefix,
+            jetstream.servers.len(),
+            jetstream.replicas
+        ),
+    }
 }
 
 /// What `--json` prints. Field names are stable.
@@ -53,12 +103,34 @@ fn summary(file: &File, config: &Config) -> serde_json::Value {
             "protected": source.protected,
         })
     });
+    let relay = &config.relay;
+    let routes = relay.routes.iter().map(|route| {
+        json!({
+            "name": route.name,
+            "kind": route.kind.name(),
+            "host": route.host,
+            "upstream": upstream(route, relay),
+            "stored": route.is_stored(),
+        })
+    });
+    let upstreams = relay
+        .upstreams
+        .iter()
+        .map(|upstream| json!({ "name": upstream.name, "servers": servers(upstream) }));
+    let listeners = relay.listeners.iter().map(|listener| listener.address.to_string());
+    let spool = relay
+        .needs_spool()
+        .then(|| json!({ "store": spool(relay), "max_bytes": relay.spool.max_bytes }));
     json!({
         "file": file.path(),
         "mode": config.mode.name(),
         "interfaces": config.interfaces,
         "guards": guards.collect::<Vec<_>>(),
         "sources": sources.collect::<Vec<_>>(),
+        "listeners": listeners.collect::<Vec<_>>(),
+        "routes": routes.collect::<Vec<_>>(),
+        "upstreams": upstreams.collect::<Vec<_>>(),
+        "spool": spool,
     })
 }
 

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, process::ExitCode};
 use super::{Failure, File, NOT_RUNNING, ago};
 use crate::{
     admin::{
-        api::{Feed, Status},
+        api::{Feed, Status, relay::Relay},
         client,
     },
     gate::pins,
@@ -85,6 +85,7 @@ fn write(text: &mut String, status: &Status) -> std::fmt::Result {
         writeln!(text, "\nUPDATES OF FEEDS ARE ON HOLD; `exogate feed resume` ends that")?;
     }
     status.feeds.iter().try_for_each(|feed| write_feed(text, feed))?;
+    status.relay.iter().try_for_each(|relay| write_relay(text, relay))?;
     if !status.blocked.is_empty() {
         writeln!(text, "\nbusiest refused sources")?;
     }
@@ -129,4 +130,78 @@ fn write_feed(text: &mut String, feed: &Feed) -> std::fmt::Result {
         writeln!(text, "  PROBLEM since {}: {} ({})", problem.at, problem.message, problem.reason)?;
     }
     Ok(())
+}
+
+fn write_relay(text: &mut String, relay: &Relay) -> std::fmt::Result {
+    writeln!(text, "\nrelay on {}", relay.listeners.join(", "))?;
+    for route in &relay.routes {
+        writeln!(
+            text,
+            "  route {} ({}) to {}: {} waiting, {} dead letters, {} of {} subscriptions silent",
+            route.name,
+            route.kind,
+            route.upstream,
+            route.waiting,
+            route.dead_letters,
+            route.silent.len(),
+            route.subscriptions
+        )?;
+        match &route.last_notification {
+            Some(last) => writeln!(text, "    last notification {}", ago(Some(last)))?,
+            None => writeln!(text, "    no notification since the start")?,
+        }
+        if let Some(oldest) = &route.oldest {
+            writeln!(text, "    the oldest waits since {}", ago(Some(oldest)))?;
+        }
+    }
+    for upstream in &relay.upstreams {
+        for server in &upstream.servers {
+            let state = if server.up { "up" } else { "DOWN" };
+            let since = ago(Some(&server.since.to_string()));
+            writeln!(
+                text,
+                "  server {} of {}: {state} since {since}",
+                server.server, upstream.name
+            )?;
+            if let Some(problem) = &server.last_problem {
+                writeln!(text, "    last problem: {problem}")?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_relay_is_told_by_listener_route_and_server() {
+        let relay = serde_json::from_value(serde_json::json!({
+            "listeners": ["[::]:443"],
+            "routes": [{
+                "name": "graph", "kind": "graph", "upstream": "pega",
+                "waiting": 3, "waiting_bytes": 900, "oldest": "2026-11-25T10:00:00Z",
+                "dead_letters": 1, "last_notification": null, "subscriptions": 5,
+                "silent": [{ "subscription": "one", "last": "2026-11-25T09:00:00Z" }],
+            }],
+            "upstreams": [{ "name": "pega", "servers": [
+                { "server": "a:1", "up": true, "since": "2026-11-25T08:00:00Z", "last_problem": null },
+                { "server": "b:2", "up": false, "since": "2026-11-25T09:00:00Z", "last_problem": "a reset" },
+            ] }],
+        }));
+        let mut text = String::new();
+        write_relay(&mut text, &relay.unwrap()).unwrap();
+        for line in [
+            "relay on [::]:443",
+            "  route graph (graph) to pega: 3 waiting, 1 dead letters, 1 of 5 subscriptions silent",
+            "    no notification since the start",
+            "    the oldest waits since 2026-11-25T10:00:00Z",
+            "  server a:1 of pega: up since 2026-11-25T08:00:00Z",
+            "  server b:2 of pega: DOWN since 2026-11-25T09:00:00Z",
+            "    last problem: a reset",
+        ] {
+            assert!(text.lines().any(|other| other.starts_with(line)), "{line} is not in\n{text}");
+        }
+    }
 }

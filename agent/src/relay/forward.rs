@@ -18,7 +18,7 @@ use hyper::{
 use super::{
     route::rewrite,
     spool::{Message, RecordId},
-    upstream::{Outbound, Payload},
+    upstream::{Outbound, Payload, remove_hop_by_hop},
 };
 use crate::config::Route;
 
@@ -34,6 +34,9 @@ const OURS: [HeaderName; 4] =
 
 /// Removes what does not go on, and says who the sender was.
 pub(super) fn clean(headers: &mut HeaderMap, route: &Route, host: &str, source: IpAddr) {
+    // First: a sender's `Connection` must not name a field that is set below, or
+    // that field would not go on.
+    remove_hop_by_hop(headers);
     if !route.keep_credentials {
         headers.remove(AUTHORIZATION);
         headers.remove(COOKIE);
@@ -144,6 +147,27 @@ mod tests {
             ("x-forwarded-proto", "https"),
         ]);
         assert_eq!(given, expected);
+    }
+
+    #[test]
+    fn a_sender_cannot_have_the_relay_drop_what_it_says() {
+        let mut given = headers(&[
+            ("connection", "close, X-Forwarded-For, Idempotency-Key"),
+            ("connection", "x-forwarded-host"),
+        ]);
+        clean(&mut given, &route(), "notify.example.com", IpAddr::from([192, 0, 2, 1]));
+        let message = Message {
+            route: "graph".to_owned(),
+            target: "/graph".to_owned(),
+            headers: stored(&given),
+            source: None,
+            body: Bytes::new(),
+        };
+        let mut sent = delivery(&route(), &message, RecordId::new()).unwrap().headers;
+        remove_hop_by_hop(&mut sent);
+        for name in [IDEMPOTENCY_KEY, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO] {
+            assert!(sent.contains_key(&name), "{name}");
+        }
     }
 
     #[test]

@@ -155,14 +155,18 @@ impl Relay {
         let mut rooms = Vec::new();
         for route in &relay.routes {
             let Some(pool) = pools.get(route.upstream) else { continue };
-            let host = route.host.clone().unwrap_or_else(|| "any".to_owned());
+            let kind = kind(route, config)?;
+            let endpoint = matches!(kind, Kind::Graph { .. }).then(|| {
+                let host = route.host.clone().unwrap_or_else(|| "any".to_owned());
+                Arc::clone(endpoints.entry(host).or_default())
+            });
             rooms.push(Room {
-                kind: kind(route, config)?,
+                kind,
                 pool: Arc::clone(pool),
                 spool: spool.clone(),
                 metrics: metrics.of(&route.name),
                 silence: Arc::new(Silence::new(route.silent_after)),
-                endpoint: Arc::clone(endpoints.entry(host).or_default()),
+                endpoint,
                 route: route.clone(),
             });
         }

@@ -4,7 +4,8 @@
 //! of an endpoint within ten minutes took longer than 3 s, and drops them when
 //! more than 15 % took longer than 10 s
 //! (<https://learn.microsoft.com/graph/change-notifications-delivery-webhooks>).
-//! An endpoint is a host, so one slow route hurts the others of its host.
+//! An endpoint is a host, so one slow route hurts the others of its host. Answers to
+//! EWS do not count: Exchange waits for them, and Graph does not know of them.
 
 use std::{
     sync::{Mutex, PoisonError},

@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf, process::Command};
 
 use anyhow::{Context, Result};
-use toml::Table;
+use toml::{Table, Value};
 
 use super::{Agent, text};
 use crate::{notification::RELAY_NAME, pega::Pega, process::check, tls::Validity};
@@ -53,6 +53,17 @@ impl Agent {
         );
         self.settings.extend(relay.parse::<Table>()?);
         Ok(self)
+    }
+
+    /// The options of the relay's listener, for what [`Agent::set`] cannot reach.
+    ///
+    /// # Errors
+    ///
+    /// If there is no relay.
+    pub fn listener(&mut self) -> Result<&mut Table> {
+        let listeners = self.settings.get_mut("listener").and_then(Value::as_array_mut);
+        let first = listeners.and_then(|listeners| listeners.first_mut());
+        first.and_then(Value::as_table_mut).context("the agent has no relay")
     }
 
     /// Puts another certificate in the place of the relay's, as a renewal does.

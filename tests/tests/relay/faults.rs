@@ -1,9 +1,16 @@
 //! The host itself is in trouble.
 
-use std::time::Duration;
+use std::{
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
 
 use exogate_tests::{
-    agent::relay::GRAPH, lab::Peer, load::Load, notification::Notification, pega::Mood,
+    agent::relay::{EWS, GRAPH},
+    lab::Peer,
+    load::Load,
+    notification::Notification,
+    pega::Mood,
 };
 
 use super::{SOON, Setting};
@@ -58,6 +65,45 @@ fn beyond_its_limit_the_spool_takes_nothing() {
 }
 
 #[test]
+fn what_a_stalled_disk_does_not_make_durable_in_time_is_answered_503() {
+    let mut setting = Setting::new();
+    setting.agent.set("route.ews.delivery", "store-and-forward").unwrap();
+    setting.agent.start().unwrap();
+    let ews = |number| Notification::ews(EWS, "c3Vi", number).unwrap();
+    assert_eq!(ews(1).answer(&setting.lab, Peer::Exchange).unwrap().status, 200);
+    let pid = setting.agent.pid().unwrap().to_string();
+    let mut stall = Command::new("strace")
+        .args(["-f", "-qq", "-o", "/dev/null", "-p", &pid, "-e", "trace=fdatasync,fsync"])
+        .args(["-e", "inject=fdatasync,fsync:delay_enter=60s"])
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
+    let begin = Instant::now();
+    // It takes hold when it does, and then Graph is answered before it would call us slow.
+    let mut number = 1;
+    while sent(number, 1).answer(&setting.lab, Peer::Graph).unwrap().status == 202 {
+        assert!(begin.elapsed() < SOON, "strace does not take hold of the agent");
+        number += 1;
+    }
+    let refused = ews(2).answer(&setting.lab, Peer::Exchange).unwrap();
+    let over = [("over", "3s")];
+    let slow = setting.metric("exogate_relay_slow_answers_ratio", &over);
+    stall.kill().unwrap();
+    stall.wait().unwrap();
+    assert_eq!(refused.status, 503, "before Exchange gives up");
+    assert!(slow < 1.0);
+    // Exchange repeats it, and it arrives once.
+    let repeated = ews(2).answer(&setting.lab, Peer::Exchange).unwrap();
+    assert_eq!(repeated.status, 200);
+    setting
+        .pega
+        .wait_until("it arrives", SOON, |received| {
+            received.iter().filter(|one| one.body == ews(2).body).count() == 1
+        })
+        .unwrap();
+}
+
+#[test]
 fn without_file_descriptors_the_relay_goes_on_when_there_are_some_again() {
     let mut setting = Setting::new();
     setting.agent.set("interfaces", Vec::<String>::new()).unwrap();
@@ -67,7 +113,7 @@ fn without_file_descriptors_the_relay_goes_on_when_there_are_some_again() {
     load.wait_for(200, SOON).unwrap();
     setting.agent.limit_open_files(4096).unwrap();
     let all = |load: &Load| load.report().acknowledged.len() == 100;
-    let begin = std::time::Instant::now();
+    let begin = Instant::now();
     while !all(&load) {
         assert!(begin.elapsed() < SOON, "{:?}", load.report().acknowledged.len());
         std::thread::sleep(Duration::from_millis(20));

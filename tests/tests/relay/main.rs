@@ -7,9 +7,13 @@
 //! | `checks` | what is refused, and what it is answered |
 //! | `outage` | what happens while the server behind it is away, slow or wrong |
 //! | `dead_letters` | what an operator can do with what was given up |
+//! | `day` | whether a day of Graph's traffic goes well |
 //! | `life` | what stops, crashes and restarts lose: nothing |
 //! | `peers` | whether exchangelib, requests and nginx take it for what it is |
 //! | `cluster` | whether another host delivers what a lost one accepted |
+//! | `features` | what else can be configured: TLS, proxies, sockets, tokens |
+//! | `secrets` | what is told to nobody |
+//! | `hostile`, `hostile_h2` | what a peer that means ill can do: nothing |
 //! | `faults` | what a full disk or a lack of file descriptors does |
 
 #![allow(
@@ -24,11 +28,16 @@
 mod acceptance;
 mod checks;
 mod cluster;
+mod day;
 mod dead_letters;
 mod faults;
+mod features;
+mod hostile;
+mod hostile_h2;
 mod life;
 mod outage;
 mod peers;
+mod secrets;
 
 use std::{path::Path, time::Duration};
 

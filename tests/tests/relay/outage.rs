@@ -148,3 +148,15 @@ fn exchange_is_answered_at_once_where_its_notifications_are_stored() {
     assert_eq!(setting.metric("exogate_relay_notifications_total", &outcome), 1.0);
     assert_eq!(setting.pega.received().len(), 2);
 }
+
+#[test]
+fn what_exchange_waits_for_is_not_what_graph_calls_slow() {
+    let setting = Setting::started();
+    setting.pega.feel(Mood::Slow(Duration::from_millis(3200)));
+    let sent = Notification::ews(EWS, "c3Vi", 1).unwrap();
+    assert_eq!(sent.answer(&setting.lab, Peer::Exchange).unwrap().status, 200);
+    let sent = Notification::graph(GRAPH, &["one"], 1, "state");
+    assert_eq!(sent.answer(&setting.lab, Peer::Graph).unwrap().status, 202);
+    let over = [("over", "3s")];
+    assert_eq!(setting.metric("exogate_relay_slow_answers_ratio", &over), 0.0);
+}

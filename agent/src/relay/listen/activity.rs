@@ -47,6 +47,11 @@ pub(super) struct Activity {
     is_http1: bool,
     /// Requests under way.
     requests: AtomicU32,
+    /// Those of them that are answered, of HTTP/2: their answers wait until the client
+    /// makes room, for which nothing has to be written.
+    answers: AtomicU32,
+    /// When there was the last one.
+    answered: AtomicU64,
     /// Whether there was any.
     asked: AtomicBool,
     /// Whether the head of a request has begun, and not ended. HTTP/2 interleaves
@@ -71,6 +76,8 @@ impl Activity {
             start: Instant::now(),
             is_http1,
             requests: AtomicU32::new(0),
+            answers: AtomicU32::new(0),
+            answered: AtomicU64::new(0),
             asked: AtomicBool::new(false),
             head: AtomicBool::new(true),
             since: AtomicU64::new(0),
@@ -86,7 +93,7 @@ impl Activity {
         self.asked.store(true, Relaxed);
         self.head.store(false, Relaxed);
         self.requests.fetch_add(1, Relaxed);
-        UnderWay(Arc::clone(self))
+        UnderWay { activity: Arc::clone(self), is_answered: false }
     }
 
     /// Whether there was a request.
@@ -130,7 +137,12 @@ impl Activity {
         if closing != NEVER {
             return (self.after(closing, LINGER), Some(ended));
         }
-        if self.is_busy() {
+        let requests = self.requests.load(Relaxed);
+        if requests > 0 && self.answers.load(Relaxed) == requests {
+            let taken_by = self.after(self.answered.load(Relaxed), limits.body_timeout);
+            return (taken_by, Some(Expired::Broken(Outcome::NotReading)));
+        }
+        if requests > 0 {
             // Nothing to wait for; but an end of the last request is not announced.
             return (self.after(self.now(), limits.idle_timeout), None);
         }
@@ -182,11 +194,30 @@ impl Activity {
 
 /// A request is under way until this is dropped.
 #[derive(Debug)]
-pub(super) struct UnderWay(Arc<Activity>);
+pub(super) struct UnderWay {
+    activity: Arc<Activity>,
+    is_answered: bool,
+}
+
+impl UnderWay {
+    /// The answer is there, and the client may take it.
+    pub(super) fn answer(&mut self) {
+        let activity = &self.activity;
+        // HTTP/1 waits for nothing but the connection itself.
+        if !activity.is_http1 && !self.is_answered {
+            self.is_answered = true;
+            activity.answered.store(activity.now(), Relaxed);
+            activity.answers.fetch_add(1, Relaxed);
+        }
+    }
+}
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        let activity = &self.0;
+        let activity = &self.activity;
+        if self.is_answered {
+            activity.answers.fetch_sub(1, Relaxed);
+        }
         activity.since.store(activity.now(), Relaxed);
         activity.requests.fetch_sub(1, Relaxed);
     }

@@ -87,7 +87,8 @@ pub(super) struct ResponseBody {
 }
 
 impl ResponseBody {
-    pub(super) fn new(body: Body, request: UnderWay) -> Self {
+    pub(super) fn new(body: Body, mut request: UnderWay) -> Self {
+        request.answer();
         Self { body, _request: request }
     }
 }

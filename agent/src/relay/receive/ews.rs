@@ -1,5 +1,7 @@
 //! EWS: the upstream's answer goes back, or `OK` as soon as it is durable.
 
+use std::time::Duration;
+
 use hyper::{Response, StatusCode, body::Bytes};
 use tokio::time::{Instant, timeout_at};
 
@@ -20,6 +22,8 @@ use crate::{
     },
 };
 
+/// Exchange waits for 60 s. What is not durable by then will not be soon.
+const ACCEPTANCE: Duration = Duration::from_secs(10);
 /// Largest answer of an upstream that is read. Exchange would read 1,023 bytes.
 const LARGEST_ANSWER: usize = 64 << 10;
 
@@ -45,7 +49,20 @@ pub(super) async fn receive(
     };
     match delivery {
         Delivery::PassThrough => pass_through(room, inbound, body, judged).await,
-        Delivery::StoreAndForward => store(room, inbound, body, judged).await,
+        Delivery::StoreAndForward => {
+            let until = inbound.since.checked_add(ACCEPTANCE).unwrap_or(inbound.since);
+            match timeout_at(until, store(room, inbound, body, judged)).await {
+                Ok(response) => response,
+                Err(_) => {
+                    tracing::warn!(
+                        route = room.route.name,
+                        "a notification was not durable within {} s; answered 503, so that it is repeated",
+                        ACCEPTANCE.as_secs_f32()
+                    );
+                    room.refuse("too_slow", StatusCode::SERVICE_UNAVAILABLE)
+                }
+            }
+        }
     }
 }
 

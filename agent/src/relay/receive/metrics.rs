@@ -198,7 +198,7 @@ impl Clocked {
             slow: GaugeVec::new(
                 Opts::new(
                     "exogate_relay_slow_answers_ratio",
-                    "Share of the answers of the last ten minutes that took longer than 3 s or 10 s, by host. Graph delays notifications above 0.1 (3 s) and drops them above 0.15 (10 s).",
+                    "Share of the answers to Graph in the last ten minutes that took longer than 3 s or 10 s, by host. Graph delays notifications above 0.1 (3 s) and drops them above 0.15 (10 s).",
                 ),
                 &["host", "over"],
             )?,

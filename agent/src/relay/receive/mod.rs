@@ -54,8 +54,9 @@ pub(super) struct Room {
     pub(super) spool: OpenSpool,
     pub(super) metrics: RouteMetrics,
     pub(super) silence: Arc<Silence>,
-    /// Shared by all routes of a host.
-    pub(super) endpoint: Arc<SlowAnswers>,
+    /// Shared by all routes of a host that Graph notifies; what Exchange waits for is
+    /// no business of Graph's.
+    pub(super) endpoint: Option<Arc<SlowAnswers>>,
 }
 
 /// What the requests of a route have to be.
@@ -122,7 +123,9 @@ impl Receiver {
         };
         let took = since.elapsed();
         room.metrics.answered(response.status(), took);
-        room.endpoint.answered(took);
+        if let Some(endpoint) = &room.endpoint {
+            endpoint.answered(took);
+        }
         response
     }
 }

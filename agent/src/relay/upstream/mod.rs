@@ -54,7 +54,6 @@ use tokio_util::{
     task::TaskTracker,
 };
 
-pub(in crate::relay) use self::circuit::after;
 pub use self::{
     answer::{Answer, BodyError},
     error::{Error, SendError},
@@ -68,6 +67,7 @@ use self::{
     outbound::Sent,
     server::{Attempt, Refused, Server},
 };
+pub(in crate::relay) use self::{circuit::after, outbound::remove_hop_by_hop};
 use crate::config::{self, Balance};
 
 /// Servers that answer alike.
@@ -205,7 +205,7 @@ impl Pool {
             let error = match self.attempt(server, attempt, outbound, deadline).await {
                 Ok(response) => {
                     let (mut head, body) = response.into_parts();
-                    outbound::remove_hop_by_hop(&mut head.headers);
+                    remove_hop_by_hop(&mut head.headers);
                     return Ok(Response::from_parts(head, Answer::new(body, place)));
                 }
                 Err(error) => error,

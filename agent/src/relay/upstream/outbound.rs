@@ -99,7 +99,7 @@ pub enum Repeat {
 
 /// Removes what belongs to one connection (RFC 9110, section 7.6.1): `Connection`
 /// and the fields that it names, and those that it should name.
-pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+pub(in crate::relay) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     const FIELDS: [HeaderName; 6] =
         [PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
     if headers.contains_key(CONNECTION) {
