@@ -143,14 +143,14 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             };
         }
     };
-    let runtime =
-        match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                eprintln!("exogate: starting the runtime failed: {error}");
-                return ExitCode::FAILURE;
-            }
-        };
+    // A thread for each processor that this process may use.
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("exogate: starting the runtime failed: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     let result = runtime.block_on(dispatch(arguments));
     // Nobody waits for a task that hangs.
     runtime.shutdown_background();

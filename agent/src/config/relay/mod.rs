@@ -116,3 +116,6 @@ pub(super) fn resolve(raw: &Raw<'_>) -> Result<Relay, Fault> {
     let general = raw.general.clone();
     Ok(Relay { listeners, routes, upstreams, spool, general })
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,6 +27,7 @@ mod reader;
 mod statements;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod writer;
 
 use std::{

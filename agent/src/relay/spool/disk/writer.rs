@@ -44,22 +44,17 @@ use super::{
     database::{self, Fault},
     directory::Directory,
     statements::{self, NewRow, Place, Sweep, failure},
+    upkeep::{self, Upkeep},
 };
 
 /// The most tasks that share a commit.
 const BATCH: usize = 512;
 /// The most bytes that share a commit, but for the last task.
 const BATCH_BYTES: usize = 8 << 20;
-/// Beyond so many pages the log is carried into the database: 16 MiB.
-const LOG_PAGES: i64 = (16 << 20) / database::PAGE;
 /// The longest wait for those who may come back.
 const PAUSE: Duration = Duration::from_millis(1);
 /// How often it is looked for what is too old.
 const EXPIRY: Duration = Duration::from_secs(60);
-/// Free bytes of the file beyond which it is made smaller, and by how many pages at
-/// a time.
-const FREE_BYTES: u64 = 64 << 20;
-const VACUUM_PAGES: i64 = 1024;
 
 /// What is to be done.
 #[derive(Debug)]
@@ -105,8 +100,7 @@ pub(super) struct Writer {
     pause: Duration,
     /// Whether the last batch failed.
     failing: bool,
-    /// Whether the log could not be carried into the database.
-    stuck: bool,
+    upkeep: Upkeep,
 }
 
 /// Why a batch failed.
@@ -148,7 +142,7 @@ impl Writer {
             last_size: 0,
             pause: Duration::ZERO,
             failing: false,
-            stuck: false,
+            upkeep: Upkeep::default(),
         }
     }
 
@@ -162,7 +156,9 @@ impl Writer {
                     self.last_size = batch.len();
                     self.commit(batch);
                     self.pause = (begun.elapsed().checked_div(8).unwrap_or_default()).min(PAUSE);
-                    self.maintain(idle);
+                    if let Some(connection) = &self.connection {
+                        self.upkeep.carry_over(connection, self.directory.path(), idle);
+                    }
                 }
                 Err(reply) => break reply,
             }
@@ -209,8 +205,6 @@ impl Writer {
                     self.commit(batch);
                     return Err(Some(job.reply));
                 }
-                // Who gave up waiting has answered that it was not accepted.
-                Task::Append(_) if job.reply.is_closed() => continue,
                 task => bytes = bytes.saturating_add(task.bytes()),
             }
             batch.push(job);
@@ -284,9 +278,14 @@ impl Writer {
         connection.execute_batch("BEGIN IMMEDIATE").map_err(Failure::Commit)?;
         // Where the file has pages to reuse it does not grow.
         let scarce = free < self.shared.reserve
-            && free.saturating_add(free_bytes(connection).map_err(Failure::Statement)?)
+            && free.saturating_add(upkeep::free_bytes(connection).map_err(Failure::Statement)?)
                 < self.shared.reserve;
         for job in batch {
+            if matches!(job.task, Task::Append(_)) && job.reply.is_closed() {
+                // Who gave up waiting has answered that it was not accepted.
+                answers.push(Ok((0, false)));
+                continue;
+            }
             let before = changes.len();
             let answer = self
                 .perform(connection, &mut job.task, now, Room { bytes: room, scarce }, &mut changes)
@@ -448,46 +447,6 @@ impl Writer {
         self.shared.queue.found(newest);
         Ok(connection)
     }
-
-    /// Carries the log into the database when it is long, or when nobody comes, and
-    /// gives back what the file does not need. By then all are answered.
-    fn maintain(&mut self, idle: bool) {
-        let Some(connection) = &self.connection else { return };
-        let least = if idle { 1 } else { LOG_PAGES };
-        let carry_over = || -> Result<(), rusqlite::Error> {
-            if log_pages(connection)? < least {
-                return Ok(());
-            }
-            if free_bytes(connection)? > FREE_BYTES {
-                let mut vacuum =
-                    connection.prepare(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
-                let mut rows = vacuum.query([])?;
-                while rows.next()?.is_some() {}
-            }
-            connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
-        };
-        match carry_over() {
-            Ok(()) => self.stuck = false,
-            Err(error) if !mem::replace(&mut self.stuck, true) => tracing::warn!(
-                directory = %self.directory.path().display(), %error,
-                "the spool's log cannot be carried into its database; it grows until it can",
-            ),
-            Err(_) => {}
-        }
-    }
-}
-
-/// Bytes of the file that are not used.
-fn free_bytes(connection: &Connection) -> Result<u64, rusqlite::Error> {
-    let pages: i64 = connection.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
-    Ok(u64::try_from(pages.saturating_mul(database::PAGE)).unwrap_or_default())
-}
-
-/// Pages of the log that are not in the database yet.
-fn log_pages(connection: &Connection) -> Result<i64, rusqlite::Error> {
-    connection
-        .prepare_cached("PRAGMA wal_checkpoint(NOOP)")?
-        .query_one([], |row| Ok(row.get::<_, i64>(1)?.saturating_sub(row.get(2)?)))
 }
 
 impl Task {

@@ -18,6 +18,8 @@ use crate::relay::spool::RecordId;
 const DIRECTORY: &str = "EXOGATE_SPOOL_CHILD";
 /// After how many appends beyond the last failure it ends by itself.
 const GOAL: &str = "EXOGATE_SPOOL_CHILD_GOAL";
+/// After how many it ends although nothing failed.
+const ENOUGH: usize = 10_000;
 
 /// What a child said that it did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,7 +132,10 @@ fn works_until_it_is_killed() {
     // Appends since the last failure.
     let well = AtomicUsize::new(0);
     let failed = AtomicUsize::new(0);
-    let reached = || goal.is_some_and(|goal| well.load(Ordering::SeqCst) >= goal);
+    let reached = || {
+        let (well, failed) = (well.load(Ordering::SeqCst), failed.load(Ordering::SeqCst));
+        goal.is_some_and(|goal| well >= if failed == 0 { ENOUGH } else { goal })
+    };
     let fail = |error: &Error| {
         say(&format!("failed {}", error.name()));
         failed.fetch_add(1, Ordering::SeqCst);
@@ -145,9 +150,7 @@ fn works_until_it_is_killed() {
                     match runtime.block_on(spool.append(record(body))) {
                         Ok(Appended::Stored(id)) => {
                             say(&format!("stored {id} {digest}"));
-                            if goal.is_none() || failed.load(Ordering::SeqCst) > 0 {
-                                well.fetch_add(1, Ordering::SeqCst);
-                            }
+                            well.fetch_add(1, Ordering::SeqCst);
                         }
                         Err(error) => fail(&error),
                         other => panic!("{other:?}"),

@@ -141,6 +141,39 @@ async fn what_was_queued_before_a_close_is_stored() {
 }
 
 #[tokio::test]
+async fn an_append_that_was_given_up_before_its_turn_is_not_stored() {
+    let place = Temporary::new();
+    let spool = Arc::new(open(&config(), &place.spool()).unwrap());
+    let append_one = || {
+        let spool = Arc::clone(&spool);
+        tokio::spawn(async move { spool.append(record("x")).await })
+    };
+    // While somebody else holds the database, the writer waits.
+    let other = rusqlite::Connection::open(place.spool().join("spool.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let room = || spool.shared.room.available_permits();
+    let all = room();
+    let first = append_one();
+    while room() == all {
+        tokio::task::yield_now().await;
+    }
+    let one_less = room();
+    let second = append_one();
+    while room() == one_less {
+        tokio::task::yield_now().await;
+    }
+    second.abort();
+    assert!(second.await.unwrap_err().is_cancelled());
+    other.execute_batch("ROLLBACK").unwrap();
+    let Ok(Appended::Stored(first)) = within(first).await.unwrap() else { panic!("not stored") };
+    let third = within(append_one()).await.unwrap();
+    assert_eq!(next(&*spool).await.id, first);
+    let id = next(&*spool).await.id;
+    assert!(matches!(third, Ok(Appended::Stored(third)) if third == id), "another was stored");
+    within(spool.close()).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_failed_statement_fails_only_the_task_that_asked_for_it() {
     let place = Temporary::new();
     let spool = Arc::new(open(&config(), &place.spool()).unwrap());

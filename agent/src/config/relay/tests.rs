@@ -1,0 +1,124 @@
+//! What a configuration of the relay may say.
+
+use std::path::Path;
+
+use super::*;
+use crate::config::Config;
+
+const WHOLE: &str = r#"
+[[listener]]
+address = "[::]:443"
+certificates = [{ chain = "/chain.pem", key = "/key.pem" }]
+
+[upstream.pega]
+servers = ["https://pega1.example.com:8443", "http://192.0.2.1"]
+
+[route.graph]
+kind = "graph"
+host = "Notify.Example.com"
+path = "/graph/secret"
+upstream = "pega"
+
+[route.ews]
+kind = "ews"
+path_prefix = "/ews/"
+upstream = "pega"
+upstream_path = "/prweb/"
+"#;
+
+fn parse(text: &str) -> Result<Config, String> {
+    Config::parse(Path::new("exogate.toml"), text).map_err(|error| error.to_string())
+}
+
+#[test]
+fn names_are_resolved_and_defaults_are_those_of_the_field() {
+    let relay = parse(WHOLE).unwrap().relay;
+    assert!(relay.is_on() && relay.needs_spool());
+    let [ews, graph] = relay.routes.as_slice() else { panic!("{:?}", relay.routes) };
+    assert_eq!(graph.host.as_deref(), Some("notify.example.com"));
+    assert_eq!(graph.path, PathRule::Exact("/graph/secret".to_owned()));
+    assert_eq!(ews.path, PathRule::Prefix("/ews/".to_owned()));
+    assert_eq!((graph.upstream, ews.upstream), (0, 0));
+    assert_eq!(ews.silent_after, Some(Duration::from_secs(3600)), "twice what Pega advises");
+    assert_eq!(graph.silent_after, None, "Graph may have nothing to say");
+    assert!(graph.is_stored() && !ews.is_stored());
+    let upstream = relay.upstreams.first().unwrap();
+    assert_eq!(upstream.response_timeout, Duration::from_secs(25), "Exchange waits for 60 s");
+    let spool = Path::new("/var/lib/exogate/spool").to_owned();
+    assert_eq!(relay.spool.store, Store::Disk(spool));
+}
+
+#[test]
+fn without_a_listener_there_is_no_relay() {
+    let config = parse("").unwrap();
+    assert!(!config.relay.is_on() && !config.relay.needs_spool());
+    assert!(!config.only_cloud_ews());
+}
+
+#[test]
+fn that_all_comes_by_ews_from_the_cloud_is_noticed() {
+    let only_ews = WHOLE.replace("kind = \"graph\"", "kind = \"ews\"");
+    assert!(!parse(WHOLE).unwrap().only_cloud_ews());
+    assert!(parse(&only_ews).unwrap().only_cloud_ews());
+    // An Exchange server of one's own keeps EWS.
+    let own = "[[guard]]\nport = 443\nsources = [\"exchange-online\", \"own\"]\n\
+               [source.own]\nkind = \"static\"\nprefixes = [\"192.0.2.0/24\"]\n";
+    assert!(!parse(&[own, &only_ews].concat()).unwrap().only_cloud_ews());
+}
+
+#[test]
+fn a_mistake_is_named_with_what_is_allowed() {
+    let change = |from: &str, to: &str| {
+        assert!(WHOLE.contains(from), "{from}");
+        WHOLE.replace(from, to)
+    };
+    for (text, part) in [
+        (change("address = \"[::]:443\"", ""), "either an address or a systemd_socket"),
+        (change("[::]:443", "[::]:444"), "no guard stands on TCP port 444"),
+        (change("\"[::]:443\"", "\"[::]:444\"\nguard = 445"), "no guard stands on TCP port 445"),
+        (change("[{ chain = \"/chain.pem\", key = \"/key.pem\" }]", "[]"), "needs certificates"),
+        (
+            change("certificates =", "client_certificate_required = true\ncertificates ="),
+            "client_ca_file",
+        ),
+        (
+            change("certificates =", "header_size = \"4KiB\"\ncertificates ="),
+            "\"8KiB\" to \"1MiB\"",
+        ),
+        (change("certificates =", "idle_timeout = \"2h\"\ncertificates ="), "\"1s\" to \"1h\""),
+        (change("https://pega1.example.com:8443", "https://pega1/prweb"), "is not a server"),
+        (change("https://pega1.example.com:8443", "https://user:secret@pega1"), "is not a server"),
+        (change("https://pega1.example.com:8443", "ftp://pega1"), "is not a server"),
+        (change("upstream = \"pega\"\n\n", "upstream = \"peg\"\n\n"), "there are pega"),
+        (change("path = \"/graph/secret\"", ""), "either a path or a path_prefix"),
+        (change("path = \"/graph/secret\"", "path = \"/graph/../secret\""), "dot segment"),
+        (change("path = \"/graph/secret\"", "path = \"/graph%2fsecret\""), "no escape"),
+        (change("path_prefix = \"/ews/\"", "path_prefix = \"/ews\""), "ends with a slash"),
+        (change("upstream_path = \"/prweb/\"", "upstream_path = \"/prweb\""), "ends with a slash"),
+        (change("host = \"Notify.Example.com\"", "host = \"*.example.com\""), "no wildcard"),
+        (
+            change("kind = \"graph\"", "kind = \"graph\"\ncaller_data_file = \"/x\""),
+            "of kind \"ews\"",
+        ),
+        (
+            change("kind = \"ews\"", "kind = \"ews\"\ntenants = []\nhandshake = \"local\""),
+            "of kind \"graph\"",
+        ),
+        (change("kind = \"graph\"", "kind = \"graph\"\ntokens = { audiences = [] }"), "audiences"),
+        (
+            change(
+                "path_prefix = \"/ews/\"\nupstream = \"pega\"\nupstream_path = \"/prweb/\"",
+                "host = \"notify.example.com\"\npath = \"/graph/secret\"\nupstream = \"pega\"",
+            ),
+            "same host and path",
+        ),
+        (format!("{WHOLE}[spool]\nmax_size = \"1KiB\""), "at least \"1MiB\""),
+        (format!("{WHOLE}[spool]\nretry_for = \"5s\""), "\"1m\" to \"30d\""),
+        (format!("{WHOLE}[spool]\ndirectory = \"spool\""), "absolute"),
+        (format!("{WHOLE}[spool.jetstream]\nservers = [\"nats1\"]"), "nats://host:4222"),
+    ] {
+        let error = parse(&text).unwrap_err();
+        assert!(error.contains(part), "{part}: {error}");
+        assert!(!error.contains("secret@"), "{error}");
+    }
+}
