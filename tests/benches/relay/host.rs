@@ -28,6 +28,7 @@ pub fn enter() -> Result<Option<ExitCode>> {
         ensure!(up.success(), "ip link set lo up: {up}");
         for (name, value) in [
             ("ipv4/ip_local_port_range", "1024 65535"),
+            ("ipv4/ip_local_reserved_ports", "2000-2099"),
             // A port can be used again after a second, for connections of the loopback.
             ("ipv4/tcp_tw_reuse", "2"),
             ("core/somaxconn", "4096"),

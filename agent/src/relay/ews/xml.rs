@@ -57,8 +57,9 @@ pub(super) fn walk<E: From<BadXml>>(
     let mut namespaces = NamespaceResolver::default();
     let (mut depth, mut count) = (0_usize, 0_usize);
     loop {
-        match reader.read_event().map_err(|_| BadXml::NotXml)? {
-            Event::Start(element) => {
+        // Events are matched where they are: to move them costs as much as to read them.
+        match reader.read_event() {
+            Ok(Event::Start(element)) => {
                 // There is one root.
                 if depth == 0 && count > 0 {
                     return Err(BadXml::NotXml.into());
@@ -82,15 +83,15 @@ pub(super) fn walk<E: From<BadXml>>(
                 };
                 visit(Node::Start { namespace, name: name.into_inner() })?;
             }
-            Event::End(_) => {
+            Ok(Event::End(_)) => {
                 depth = depth.checked_sub(1).ok_or(BadXml::NotXml)?;
                 namespaces.pop();
                 visit(Node::End)?;
             }
-            Event::Text(text) if depth > 0 => visit(Node::Text(&text.into_inner()))?,
-            Event::CData(text) if depth > 0 => visit(Node::Text(&text.into_inner()))?,
-            Event::Text(text) if text.trim_ascii().is_empty() => {}
-            Event::GeneralRef(reference) if depth > 0 => {
+            Ok(Event::Text(text)) if depth > 0 => visit(Node::Text(&text.into_inner()))?,
+            Ok(Event::CData(text)) if depth > 0 => visit(Node::Text(&text.into_inner()))?,
+            Ok(Event::Text(text)) if text.trim_ascii().is_empty() => {}
+            Ok(Event::GeneralRef(reference)) if depth > 0 => {
                 match reference.resolve_char_ref().map_err(|_| BadXml::NotXml)? {
                     Some(character) => visit(Node::Text(character.encode_utf8(&mut [0; 4])))?,
                     None => {
@@ -98,14 +99,17 @@ pub(super) fn walk<E: From<BadXml>>(
                     }
                 }
             }
-            Event::Decl(_) | Event::PI(_) | Event::Comment(_) => {}
-            Event::DocType(_) => return Err(BadXml::Entity.into()),
-            Event::Eof if depth == 0 && count > 0 => return Ok(()),
-            Event::Eof
-            | Event::Text(_)
-            | Event::CData(_)
-            | Event::GeneralRef(_)
-            | Event::Empty(_) => return Err(BadXml::NotXml.into()),
+            Ok(Event::Decl(_) | Event::PI(_) | Event::Comment(_)) => {}
+            Ok(Event::DocType(_)) => return Err(BadXml::Entity.into()),
+            Ok(Event::Eof) if depth == 0 && count > 0 => return Ok(()),
+            Ok(
+                Event::Eof
+                | Event::Text(_)
+                | Event::CData(_)
+                | Event::GeneralRef(_)
+                | Event::Empty(_),
+            )
+            | Err(_) => return Err(BadXml::NotXml.into()),
         }
     }
 }

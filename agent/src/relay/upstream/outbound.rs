@@ -100,8 +100,17 @@ pub enum Repeat {
 /// Removes what belongs to one connection (RFC 9110, section 7.6.1): `Connection`
 /// and the fields that it names, and those that it should name.
 pub(in crate::relay) fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    const FIELDS: [HeaderName; 6] =
-        [PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
+    const FIELDS: [HeaderName; 9] = [
+        PROXY_AUTHENTICATE,
+        PROXY_AUTHORIZATION,
+        TE,
+        TRAILER,
+        TRANSFER_ENCODING,
+        UPGRADE,
+        HeaderName::from_static("keep-alive"),
+        HeaderName::from_static("proxy-connection"),
+        HeaderName::from_static("proxy-authentication-info"),
+    ];
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = headers
             .get_all(CONNECTION)
@@ -116,9 +125,6 @@ pub(in crate::relay) fn remove_hop_by_hop(headers: &mut HeaderMap) {
         headers.remove(CONNECTION);
     }
     for name in FIELDS {
-        headers.remove(name);
-    }
-    for name in ["keep-alive", "proxy-connection", "proxy-authentication-info"] {
         headers.remove(name);
     }
 }
