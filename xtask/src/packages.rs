@@ -45,6 +45,11 @@ pub(crate) const PROGRAMS: &[Program] = &[
         why: "runs programs in the lab without hiding bpffs, as `ip netns exec` does",
     },
     Program {
+        name: "systemd-nspawn",
+        package: "systemd-container",
+        why: "boots the machine that the package is installed on",
+    },
+    Program {
         name: "strace",
         package: "strace",
         why: "ends the agent before a step, fails a disk",
