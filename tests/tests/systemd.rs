@@ -203,6 +203,24 @@ fn an_interface_that_is_late_holds_nothing_up_and_one_that_comes_back_is_filtere
 }
 
 #[test]
+fn the_filter_stands_before_the_network_when_the_machine_boots() {
+    let mut scene = Scene::enforcing();
+    let Scene { machine, lab } = &mut scene;
+    // The machine boots into a target of its own; others want the service by being enabled.
+    machine.check(&["systemctl", "add-wants", "machine.target", UNIT]).unwrap();
+    machine.reboot().unwrap();
+    let since_boot = |unit: &str| -> u64 {
+        machine.property(unit, "ActiveEnterTimestampMonotonic").unwrap().parse().unwrap()
+    };
+    let booted = || machine.property("network-pre.target", "ActiveState").unwrap() == "active";
+    machine.wait_until("the network may be configured", booted).unwrap();
+    let (service, network) = (since_boot(UNIT), since_boot("network-pre.target"));
+    assert!(0 < service && service <= network, "{service} {network}\n{}", machine.journal());
+    assert!(!lab.connect(Peer::Stranger, Family::V4, HTTPS).unwrap().passed());
+    assert!(lab.connect(Peer::Exchange, Family::V4, HTTPS).unwrap().passed());
+}
+
+#[test]
 fn an_upgrade_keeps_the_filter_removal_takes_it_away_and_a_purge_leaves_nothing() {
     let scene = Scene::enforcing();
     let Scene { machine, lab } = &scene;

@@ -25,7 +25,7 @@ use nix::{
 
 use crate::{
     lab::Lab,
-    process::{Output, agent_binary, run, wait},
+    process::{Output, agent_binary, check, run, wait},
 };
 
 /// How long it may take to boot, and a command in it.
@@ -42,7 +42,7 @@ pub struct Machine {
     nspawn: Child,
     /// PID 1, as this machine counts.
     init: Pid,
-    _lab: Lab,
+    lab: Lab,
 }
 
 impl Machine {
@@ -67,24 +67,27 @@ impl Machine {
         prepare(&root)?;
 
         let log = base.join("console");
-        let output = File::create(&log)?;
-        let nspawn = Command::new("systemd-nspawn")
-            .args(["--quiet", "--boot", "--register=no", "--keep-unit"])
-            .arg("--directory")
-            .arg(&root)
-            .arg(format!("--network-namespace-path={}", lab.edge().path().display()))
-            .arg(format!("--bind={}:/sys/fs/bpf", lab.pin_directory().display()))
-            .arg("--capability=CAP_BPF,CAP_NET_ADMIN,CAP_PERFMON")
-            .arg("--system-call-filter=bpf perf_event_open")
-            .arg(format!("systemd.unit={TARGET_NAME}"))
-            .stdin(Stdio::null())
-            .stdout(output.try_clone()?)
-            .stderr(output)
-            .spawn()
-            .context("systemd-nspawn cannot be started; it is in package systemd-container")?;
-        let mut machine = Self { root, log, nspawn, init: Pid::from_raw(0), _lab: lab.clone() };
+        let nspawn = power_on(lab, &root, &log)?;
+        let mut machine = Self { root, log, nspawn, init: Pid::from_raw(0), lab: lab.clone() };
         machine.wait_for_boot()?;
         Ok(machine)
+    }
+
+    /// Shuts down in order and boots again. What was pinned is gone then, as it is when a
+    /// host reboots.
+    ///
+    /// # Errors
+    ///
+    /// If it does not go down, or does not boot.
+    pub fn reboot(&mut self) -> Result<()> {
+        // systemd's signal for power-off.
+        check(Command::new("kill").args(["-s", "RTMIN+4", &self.init.to_string()]), "")?;
+        wait(&mut self.nspawn, PATIENCE).context("the machine does not go down")?;
+        self.init = Pid::from_raw(0);
+        let pins = self.lab.pin_directory().join("exogate");
+        check(Command::new("rm").arg("-rf").arg(pins), "")?;
+        self.nspawn = power_on(&self.lab, &self.root, &self.log)?;
+        self.wait_for_boot()
     }
 
     fn wait_for_boot(&mut self) -> Result<()> {
@@ -195,6 +198,24 @@ impl Drop for Machine {
             eprintln!("systemd-nspawn had to be killed");
         }
     }
+}
+
+fn power_on(lab: &Lab, root: &Path, log: &Path) -> Result<Child> {
+    let output = File::create(log)?;
+    Command::new("systemd-nspawn")
+        .args(["--quiet", "--boot", "--register=no", "--keep-unit"])
+        .arg("--directory")
+        .arg(root)
+        .arg(format!("--network-namespace-path={}", lab.edge().path().display()))
+        .arg(format!("--bind={}:/sys/fs/bpf", lab.pin_directory().display()))
+        .arg("--capability=CAP_BPF,CAP_NET_ADMIN,CAP_PERFMON")
+        .arg("--system-call-filter=bpf perf_event_open")
+        .arg(format!("systemd.unit={TARGET_NAME}"))
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output)
+        .spawn()
+        .context("systemd-nspawn cannot be started; it is in package systemd-container")
 }
 
 /// Makes the copy of this machine one where packages may start services, and that has
