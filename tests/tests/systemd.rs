@@ -4,6 +4,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::panic,
     clippy::arithmetic_side_effects,
     reason = "a test stops at the first thing that goes wrong"
 )]
@@ -13,9 +14,10 @@ use std::{fs, path::Path, thread::sleep, time::Duration};
 use exogate_tests::{
     lab::{EDGE_INTERFACE, Family, Lab, Peer},
     machine::{Machine, package},
-    peer::HTTPS,
+    peer::{EDGE_NAME, HTTPS},
     prober::{Plan, Prober},
     process::check,
+    tls::Validity,
 };
 
 /// Long enough for a few hundred probes.
@@ -24,6 +26,19 @@ const LISTED: [Peer; 2] = [Peer::Exchange, Peer::Graph];
 /// Enforcing on the edge host's interface, and never asking a feed.
 const CONFIG: &str = "mode = \"enforce\"\ninterfaces = [\"edge0\"]\n\
                       [feed]\nfirst_poll_within = \"1h\"\n";
+/// A relay whose port systemd opens.
+const RELAY: &str = "
+    [[listener]]
+    systemd_socket = \"https\"
+    certificates = [{ chain = \"/etc/exogate/chain.pem\", key = \"/etc/exogate/key.pem\" }]
+    [upstream.pega]
+    servers = [\"https://127.0.0.1:9\"]
+    [route.graph]
+    kind = \"graph\"
+    path = \"/graph/8Jx2mVq0s7\"
+    upstream = \"pega\"
+    upstream_path = \"/graph\"
+";
 const UNIT: &str = "exogate.service";
 
 /// A machine on which the package is installed and enforces.
@@ -200,6 +215,30 @@ fn an_interface_that_is_late_holds_nothing_up_and_one_that_comes_back_is_filtere
         })
         .unwrap();
     assert!(scene.is_filtered());
+}
+
+#[test]
+fn the_relays_port_comes_from_systemd_and_outlives_the_agent() {
+    let (scene, _) = Scene::installed();
+    let Scene { machine, lab } = &scene;
+    let (chain, key) = lab.authority().issue_pem(&[EDGE_NAME], Validity::Now).unwrap();
+    fs::write(machine.path("/etc/exogate/chain.pem"), chain).unwrap();
+    fs::write(machine.path("/etc/exogate/key.pem"), key).unwrap();
+    machine.check(&["chown", "root:exogate", "/etc/exogate/key.pem"]).unwrap();
+    machine.check(&["chmod", "0640", "/etc/exogate/key.pem"]).unwrap();
+    scene.configure(&format!("{CONFIG}{RELAY}"));
+    machine.check(&["systemctl", "stop", UNIT]).unwrap();
+    machine.check(&["systemctl", "enable", "exogate.socket"]).unwrap();
+    machine.check(&["systemctl", "start", "exogate.socket", UNIT]).unwrap();
+    let status = |what: &str| {
+        let reached = lab.https(Peer::Exchange, Family::V4, "/nowhere").unwrap();
+        reached.answer().unwrap_or_else(|| panic!("{what}\n{}", machine.journal())).status
+    };
+    assert_eq!(status("no answer"), 404);
+    machine.check(&["systemctl", "stop", UNIT]).unwrap();
+    // Who connects now waits, and starts it.
+    assert_eq!(status("no answer after a stop"), 404);
+    assert!(scene.is_active());
 }
 
 #[test]
