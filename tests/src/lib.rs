@@ -14,6 +14,7 @@
 //! | [`peer`] | the server behind the gate, and single attempts to reach it |
 //! | [`prober`] | a steady stream of attempts, to see each single wrong verdict |
 //! | [`agent`] | the agent as a process: configuration, start, stop, questions |
+//! | [`machine`] | a real systemd on the edge host, to install the package on |
 //! | [`nats`] | a cluster of NATS servers, without the lab |
 //! | [`notification`], [`load`], [`pega`] | senders for the relay, and the server behind it |
 //! | [`server`], [`python`] | programs of others: nginx, unbound, exchangelib |
@@ -34,6 +35,7 @@ pub mod http;
 pub mod lab;
 pub mod lists;
 pub mod load;
+pub mod machine;
 pub mod nats;
 pub mod notification;
 pub mod peer;

@@ -41,7 +41,7 @@ const POLL: Duration = Duration::from_millis(50);
 /// The longest that a request may take once it is connected.
 const EXCHANGE: Duration = Duration::from_secs(10);
 /// The name in the edge host's certificate.
-const EDGE_NAME: &str = "edge.example.com";
+pub const EDGE_NAME: &str = "edge.example.com";
 
 /// How an attempt ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

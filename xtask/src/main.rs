@@ -9,6 +9,7 @@ mod command;
 mod debian;
 mod doctor;
 mod fuzz;
+mod package;
 mod packages;
 mod python;
 mod run;
@@ -40,6 +41,12 @@ enum Action {
         /// Optimised, as it is packaged
         #[arg(long)]
         release: bool,
+    },
+    /// Build the Debian package
+    Package {
+        /// Of an unoptimised build, as tests install it
+        #[arg(long)]
+        development: bool,
     },
     /// Build the XDP program alone and print the path of its object
     Object {
@@ -98,6 +105,9 @@ fn perform(action: Action) -> Result<ExitCode> {
         Action::Setup => setup::for_tests()?,
         Action::Doctor => doctor::run()?,
         Action::Build { release } => build(release)?,
+        Action::Package { development } => {
+            println!("{}", package::build(development)?.display());
+        }
         Action::Object { example } => println!("{}", object(example.as_deref())?.display()),
         Action::Run { once, agent } => run::run(once, agent)?,
         Action::Bench { benchmark } => bench::run(benchmark)?,

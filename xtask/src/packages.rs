@@ -67,6 +67,11 @@ pub(crate) const TEST_PROGRAMS: &[Program] = &[
         why: "is the machine whose power is cut",
     },
     Program {
+        name: "systemd-nspawn",
+        package: "systemd-container",
+        why: "boots the machine that the package is installed on",
+    },
+    Program {
         name: "strace",
         package: "strace",
         why: "ends the agent before a step, fails a disk",

@@ -78,8 +78,14 @@ fn stages(scope: Scope) -> Result<Vec<Stage>> {
         // The end-to-end tests start the agent, which cargo does not build for another
         // package's tests.
         stage("build", &["build", "--package", "exogate"]),
-        test,
     ];
+    if !scope.quick {
+        // The end-to-end tests install it.
+        let mut command = Command::new(env::current_exe()?);
+        command.args(["package", "--development"]);
+        stages.push(Stage { name: "package", command });
+    }
+    stages.push(test);
     if !scope.quick {
         let mut command = Command::new(env::current_exe()?);
         command.args(["fuzz", "--seconds", if scope.soak { FUZZ_SOAK } else { FUZZ }]);

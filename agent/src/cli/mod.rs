@@ -13,6 +13,7 @@ mod check;
 mod config;
 mod detach;
 mod diff;
+mod documents;
 mod export;
 mod feed;
 mod history;
@@ -27,6 +28,7 @@ use clap::{Parser, Subcommand, error::ErrorKind};
 use crate::{
     admin::api::ExportFormat,
     config::{Config, Error as ConfigError, Mode},
+    daemon::Attacher,
 };
 
 /// Exit status of wrong usage or configuration (EX_USAGE of sysexits.h).
@@ -110,6 +112,12 @@ enum Command {
     /// Work with the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Write manual pages and shell completions
+    #[command(hide = true)]
+    Documents {
+        /// Where to
+        directory: PathBuf,
+    },
     /// Remove the filter from all interfaces
     ///
     /// Stop the agent first. Without this program: rm -r /sys/fs/bpf/exogate
@@ -143,6 +151,18 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             };
         }
     };
+    // Before there is another thread.
+    let attacher = match &arguments.command {
+        Command::Run(_) => Some(Attacher::start()),
+        _ => None,
+    };
+    let attacher = match attacher.transpose() {
+        Ok(attacher) => attacher,
+        Err(error) => {
+            eprintln!("exogate: giving up capabilities failed: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     // A thread for each processor that this process may use.
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -151,7 +171,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let result = runtime.block_on(dispatch(arguments));
+    let result = runtime.block_on(dispatch(arguments, attacher));
     // Nobody waits for a task that hangs.
     runtime.shutdown_background();
     match result {
@@ -163,10 +183,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-async fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
+async fn dispatch(arguments: Arguments, attacher: Option<Attacher>) -> Result<ExitCode, Failure> {
     let file = File(arguments.config);
     match arguments.command {
-        Command::Run(arguments) => run::run(file, arguments).await,
+        Command::Run(arguments) => run::run(file, arguments, attacher).await,
         Command::Check { address, json } => check::run(&file, address, json).await,
         Command::Status { json } => status::run(&file, json).await,
         Command::Allow(arguments) => allow::run(&file, arguments).await,
@@ -179,6 +199,7 @@ async fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
         }
         Command::Spool(command) => spool::run(&file, command).await,
         Command::Config(ConfigCommand::Check { json }) => config::check(&file, json),
+        Command::Documents { directory } => documents::run(&directory),
         Command::Detach { json } => detach::run(&file, json),
     }
 }

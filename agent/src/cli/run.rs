@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use super::{Failure, File, parse_mode};
 use crate::{
     config::{Config, Mode},
-    daemon, telemetry,
+    daemon::{self, Attacher},
+    telemetry,
 };
 
 /// What can be said on the command line; it goes before the file.
@@ -20,11 +21,16 @@ pub(super) struct Arguments {
     mode: Option<Mode>,
 }
 
-pub(super) async fn run(file: File, arguments: Arguments) -> Result<ExitCode, Failure> {
+pub(super) async fn run(
+    file: File,
+    arguments: Arguments,
+    attacher: Option<Attacher>,
+) -> Result<ExitCode, Failure> {
+    let attacher = attacher.ok_or_else(|| Failure::new("nothing can attach the filter"))?;
     let log = file.load()?.log;
     telemetry::start_logging(log.format, log.level.name()).map_err(Failure::usage)?;
     let load = move || file.load().map(|config| arguments.over(config));
-    match daemon::run(Box::new(load)).await {
+    match daemon::run(Box::new(load), attacher).await {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error) if error.is_usage() => Err(Failure::usage(error)),
         Err(error) => Err(Failure::new(error)),

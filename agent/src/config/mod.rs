@@ -31,7 +31,7 @@ pub use self::{
         General, Graph, Handshake, HealthCheck, Jetstream, Limits, Listener, ListenerAddress,
         PathRule, QuerySecret, Relay, Route, RouteKind, Spool, Store, TlsVersion, Tokens, Upstream,
     },
-    section::{Admin, Feed, Gate, Log, LogLevel, Mode, OnStop, Protocol},
+    section::{Admin, Feed, Gate, Log, LogLevel, Mode, OnStop, Privileges, Protocol},
     source::{Source, TEMPORARY},
     value::{Destinations, parse_duration},
 };
@@ -57,6 +57,8 @@ pub struct Config {
     pub mode: Mode,
     /// The interfaces to filter on.
     pub interfaces: Vec<String>,
+    /// What becomes of the right to attach once every interface is filtered.
+    pub privileges: Privileges,
     /// What is remembered between runs.
     pub state_directory: PathBuf,
     /// The filter.
@@ -137,6 +139,7 @@ impl Config {
         Self {
             mode: file.mode,
             interfaces: file.interfaces,
+            privileges: file.privileges,
             state_directory: file.state_directory,
             gate: file.gate,
             guards,
@@ -212,6 +215,8 @@ struct File {
     /// The interfaces to filter on; `--interface` adds to them.
     #[serde(deserialize_with = "value::interfaces")]
     interfaces: Vec<String>,
+    /// `drop` or `keep`, when every interface is filtered.
+    privileges: Privileges,
     /// The list last known to be good, and the identifier of this installation.
     state_directory: PathBuf,
     gate: Gate,
@@ -259,6 +264,7 @@ impl Default for File {
         Self {
             mode: Mode::default(),
             interfaces: Vec::new(),
+            privileges: Privileges::default(),
             state_directory: "/var/lib/exogate".into(),
             gate: Gate::default(),
             guard: vec![Spanned::new(0..0, guard)],

@@ -41,6 +41,17 @@ impl Mode {
     }
 }
 
+/// What becomes of the right to attach once every interface is filtered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Privileges {
+    /// It is given up.
+    #[default]
+    Drop,
+    /// It stays with one thread, for interfaces that come and go.
+    Keep,
+}
+
 /// What becomes of the filter when the agent stops.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]

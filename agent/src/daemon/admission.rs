@@ -20,8 +20,8 @@ use crate::relay::listen::Admission;
 pub(super) struct TableInForce(RwLock<Arc<CompiledTable>>);
 
 impl TableInForce {
-    pub(super) fn new(table: CompiledTable) -> Self {
-        Self(RwLock::new(Arc::new(table)))
+    pub(super) fn new(table: Arc<CompiledTable>) -> Self {
+        Self(RwLock::new(table))
     }
 
     pub(super) fn replace(&self, table: CompiledTable) {

@@ -13,13 +13,15 @@ use tokio::{
 use crate::{
     admin::{Health, Part, Server},
     allowlist::{self, Command, Keeper},
-    config::{Config, Destinations, OnStop},
+    config::{Config, Destinations, OnStop, Privileges},
     daemon::{
-        Error, Load, Shared, announce, attend_gate, check, epoch,
+        Attacher, Error, Load, Shared, announce, attend_gate, check, epoch,
         explain::Explainer,
         follow::{self, Changes, Order, Signals},
         open_gate,
         publish::{GatePublisher, table},
+        settle,
+        supervisor::Supervisor,
     },
     gate,
     relay::Running,
@@ -34,6 +36,8 @@ pub(super) struct Parts {
     /// One for each configured interface, in order.
     pub(super) interfaces: Vec<Part>,
     pub(super) relay: Option<Running>,
+    pub(super) attacher: Attacher,
+    pub(super) supervisor: Supervisor,
 }
 
 /// A started agent.
@@ -47,13 +51,16 @@ pub(super) struct Agent {
     stop_keeper: oneshot::Sender<()>,
     server: JoinHandle<()>,
     relay: Option<Arc<Running>>,
+    attacher: Attacher,
+    supervisor: Supervisor,
     list: watch::Receiver<allowlist::Status>,
     load: Load,
 }
 
 impl Agent {
     pub(super) fn start(shared: Shared, parts: Parts, load: Load) -> Self {
-        let Parts { keeper, server, registry, health, interfaces, relay } = parts;
+        let Parts { keeper, server, registry, health, interfaces, relay, attacher, supervisor } =
+            parts;
         let relay = relay.map(Arc::new);
         let list = keeper.status();
         let (commands, orders) = mpsc::channel(8);
@@ -72,11 +79,34 @@ impl Agent {
             let _ = stopped.await;
         }));
         let parts = interfaces;
-        Self { shared, health, parts, commands, keeper, stop_keeper, server, relay, list, load }
+        Self {
+            shared,
+            health,
+            parts,
+            commands,
+            keeper,
+            stop_keeper,
+            server,
+            relay,
+            attacher,
+            supervisor,
+            list,
+            load,
+        }
     }
 
     /// The main loop.
-    pub(super) async fn attend(mut self, signals: &mut Signals, mut changes: Changes) {
+    ///
+    /// # Errors
+    ///
+    /// If the agent has to be started anew to filter an interface.
+    pub(super) async fn attend(
+        mut self,
+        signals: &mut Signals,
+        mut changes: Changes,
+    ) -> Result<(), Error> {
+        self.supervisor.status(self.status());
+        self.supervisor.ready();
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
@@ -84,11 +114,19 @@ impl Agent {
                 _ = second.tick() => {
                     self.health.beat();
                     self.shared.gates.tick(epoch());
-                    self.verify().await;
+                    if self.verify().await {
+                        self.supervisor.alive();
+                    }
+                    self.supervisor.status(self.status());
                 }
-                () = changes.next() => self.follow_changes().await,
+                // At once and without an orderly stop: until the next start an interface is open.
+                () = changes.next() => self.follow_changes().await?,
                 order = signals.next() => match order {
-                    Order::Reload => self.reload().await,
+                    Order::Reload => {
+                        self.supervisor.reloading();
+                        self.reload().await;
+                        self.supervisor.ready();
+                    }
                     Order::Stop(signal) => {
                         tracing::info!(signal, "stopping");
                         break;
@@ -100,19 +138,42 @@ impl Agent {
                 }
             }
         }
+        self.supervisor.stopping();
         self.stop().await;
+        Ok(())
     }
 
-    /// Notices a filter that somebody else removed. It is not put back: whoever
-    /// removes pins by hand means it.
-    async fn verify(&self) {
+    /// What the agent does, in a line.
+    fn status(&self) -> String {
+        let filtered = self.shared.gates.map(|gate| gate.interface().name.clone());
+        let config = self.shared.config();
+        let mut status = format!("{}: ", config.mode.name());
+        match filtered.as_slice() {
+            [] if config.interfaces.is_empty() => {
+                status.push_str("no interface is named in the configuration");
+            }
+            [] => status.push_str("no interface is filtered"),
+            names => status.push_str(&format!("filter on {}", names.join(", "))),
+        }
+        let pending = self.health.pending();
+        if !pending.is_empty() {
+            status.push_str(&format!("; waiting for {}", pending.join(", ")));
+        }
+        status
+    }
+
+    /// Notices a filter that somebody else removed, and says whether all are there. It
+    /// is not put back: whoever removes pins by hand means it. Under a service manager
+    /// the watchdog is not fed then, and the next start puts it back.
+    async fn verify(&self) -> bool {
         let answers = match self.shared.gates.verify().await {
             Ok(answers) => answers,
             Err(error) => {
                 tracing::warn!(%error, "cannot see whether the filter is still attached");
-                return;
+                return false;
             }
         };
+        let all = answers.iter().all(|(_, attached)| *attached);
         let config = self.shared.config();
         for (name, attached) in answers {
             let place = config.interfaces.iter().position(|configured| *configured == name);
@@ -125,10 +186,11 @@ impl Agent {
             }
             part.set(attached);
         }
+        all
     }
 
     /// Interfaces or addresses have changed.
-    async fn follow_changes(&mut self) {
+    async fn follow_changes(&mut self) -> Result<(), Error> {
         let config = self.shared.config();
         let local = follow::local_addresses();
         if local != self.shared.local() {
@@ -137,21 +199,31 @@ impl Agent {
                 self.put_in_force(Arc::clone(&config)).await;
             }
         }
+        let mut appeared = false;
         for (name, part) in config.interfaces.iter().zip(&self.parts) {
-            if let Err(error) = self.follow_interface(name, part, &config).await {
-                part.set(false);
-                tracing::error!(interface = name, %error, "the filter is not in force");
+            match self.follow_interface(name, part, &config).await {
+                Ok(opened) => appeared |= opened,
+                Err(error @ Error::GaveUp(_)) if self.supervisor.is_present() => return Err(error),
+                Err(error) => {
+                    part.set(false);
+                    tracing::error!(interface = name, %error, "the filter is not in force");
+                }
             }
         }
+        if appeared {
+            settle(&mut self.attacher, &config, &self.parts);
+        }
+        self.supervisor.status(self.status());
+        Ok(())
     }
 
-    /// Puts the filter on an interface that came back.
+    /// Puts the filter on an interface that appeared or came back; says whether it did.
     async fn follow_interface(
         &self,
         name: &str,
         part: &Part,
         config: &Config,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let index = match gate::interface::find(name).await {
             Ok(interface) => Some(interface.index),
             Err(gate::Error::UnknownInterface { .. }) => None,
@@ -161,7 +233,7 @@ impl Agent {
             self.shared.gates.map(|gate| (gate.interface().name.clone(), gate.interface().index));
         let held = held.into_iter().find(|(held, _)| held == name).map(|(_, index)| index);
         if held == index {
-            return Ok(());
+            return Ok(false);
         }
         if let (Some(old), None) = (held, index)
             && gate::interface::find_index(old).await?.is_some()
@@ -172,20 +244,21 @@ impl Agent {
                 index = old,
                 "the interface was renamed; it stays filtered"
             );
-            return Ok(());
+            return Ok(false);
         }
         if let Some(old) = held {
             tracing::warn!(interface = name, "the interface is gone");
             part.set(false);
             self.shared.gates.forget(old);
         }
-        if index.is_some() {
-            let list = Arc::clone(&self.list.borrow().list);
-            let table = table(&list, config, &self.shared.local())?;
-            attend_gate(&self.shared, open_gate(name, config, &table).await?);
-            part.set(true);
+        if index.is_none() {
+            return Ok(false);
         }
-        Ok(())
+        let list = Arc::clone(&self.list.borrow().list);
+        let table = Arc::new(table(&list, config, &self.shared.local())?);
+        attend_gate(&self.shared, open_gate(&self.attacher, name, config, &table).await?);
+        part.set(true);
+        Ok(true)
     }
 
     /// Reads the configuration again.
@@ -225,6 +298,9 @@ impl Agent {
         {
             restart.push("gate.attach, gate.capacity or gate.pin_directory");
         }
+        if config.privileges == Privileges::Keep && !self.attacher.may_attach() {
+            restart.push("privileges");
+        }
         if !restart.is_empty() {
             tracing::warn!(changed = restart.join(", "), "takes effect at the next restart only");
         }
@@ -237,7 +313,11 @@ impl Agent {
             ..config
         };
         if self.put_in_force(Arc::new(config)).await {
-            announce(&self.shared.config(), &self.shared);
+            let config = self.shared.config();
+            announce(&config, &self.shared);
+            if config.privileges != old.privileges {
+                settle(&mut self.attacher, &config, &self.parts);
+            }
         }
     }
 

@@ -4,7 +4,9 @@
 //! are bound before anything is attached; the filter stands, from the last known
 //! good list or the built-in one, before the first poll and before the relay takes
 //! its first connection. It waits for nobody else: the spool is opened beside it. A
-//! start that fails leaves no new filter behind.
+//! start that fails leaves no new filter behind. An interface that is not there yet is
+//! no failure: it is filtered when it appears. Attaching is the work of one thread, and
+//! no other may do it ([`privilege`]).
 //!
 //! Then four things go on side by side: the [`Keeper`] owns the list, the
 //! [`Relay`] takes and delivers notifications, the [`admin`](crate::admin) server
@@ -23,8 +25,10 @@ mod export;
 mod follow;
 mod left_out;
 mod orders;
+mod privilege;
 mod publish;
 mod relay;
+mod supervisor;
 
 use std::{
     net::IpAddr,
@@ -35,17 +39,19 @@ use exogate_ebpf::compile::CompiledTable;
 use jiff::Timestamp;
 
 pub(crate) use self::orders::feed;
+pub use self::privilege::Attacher;
 use self::{
     admission::TableInForce,
     agent::{Agent, Parts},
     follow::{Changes, Signals},
     publish::table,
+    supervisor::Supervisor,
 };
 pub use self::{explain::explain, export::export};
 use crate::{
     admin::{BindError, Health, Part, Server},
     allowlist::Keeper,
-    config::{self, Config, Mode},
+    config::{self, Config, Mode, Privileges},
     gate::{self, Gate, Gates, Options},
     relay::{self as relaying, Relay},
     telemetry,
@@ -69,6 +75,13 @@ pub enum Error {
     /// A table could not be made of the list.
     #[error(transparent)]
     Publish(#[from] publish::Error),
+    /// An interface is there again that the agent may no longer filter on.
+    #[error(
+        "interface {0} is there and not filtered: the right to attach was given up when all \
+         interfaces were filtered; restart the agent, and set privileges = \"keep\" where \
+         interfaces come and go"
+    )]
+    GaveUp(String),
     /// A listener could not be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -94,11 +107,7 @@ impl Error {
     pub const fn is_usage(&self) -> bool {
         matches!(
             self,
-            Self::Config(_)
-                | Self::Usage(_)
-                | Self::Gate(
-                    gate::Error::UnknownInterface { .. } | gate::Error::UnsupportedInterface { .. }
-                )
+            Self::Config(_) | Self::Usage(_) | Self::Gate(gate::Error::UnsupportedInterface { .. })
         ) || matches!(self, Self::Relay(error) if error.is_usage())
     }
 }
@@ -138,21 +147,21 @@ impl Shared {
 ///
 /// # Errors
 ///
-/// If it could not start.
-pub async fn run(load: Load) -> Result<(), Error> {
+/// If it could not start, or has to be started anew to filter an interface.
+pub async fn run(load: Load, mut attacher: Attacher) -> Result<(), Error> {
     let config = Arc::new(load()?);
     check(&config)?;
     let mut signals = Signals::new()?;
     let registry = telemetry::registry()?;
     let keeper = Keeper::open(Arc::clone(&config), &registry)?;
     let local = follow::local_addresses();
-    let table = table(&keeper.list(), &config, &local)?;
+    let table = Arc::new(table(&keeper.list(), &config, &local)?);
     let gates = Gates::default();
     let shared = Shared {
         metrics: gate::Metrics::register(&registry, &gates)?,
         config: Arc::new(RwLock::new(Arc::clone(&config))),
         gates,
-        admission: Arc::new(TableInForce::new(table.clone())),
+        admission: Arc::new(TableInForce::new(Arc::clone(&table))),
         local: Arc::new(RwLock::new(local)),
         started: Timestamp::now(),
     };
@@ -164,8 +173,9 @@ pub async fn run(load: Load) -> Result<(), Error> {
         false => None,
     };
     let health = Health::default();
-    let interfaces = open_gates(&shared, &config, &table, &health).await?;
+    let interfaces = open_gates(&shared, &attacher, &config, &table, &health).await?;
     announce(&config, &shared);
+    settle(&mut attacher, &config, &interfaces);
     let relay = match relay {
         Some(relay) => {
             let spool = config.relay.needs_spool().then(|| health.expect("the spool"));
@@ -175,20 +185,13 @@ pub async fn run(load: Load) -> Result<(), Error> {
         None => None,
     };
 
-    let parts = Parts { keeper, server, registry, health, interfaces, relay };
-    Agent::start(shared, parts, load).attend(&mut signals, changes).await;
-    Ok(())
+    let supervisor = Supervisor::of_this_process();
+    let parts = Parts { keeper, server, registry, health, interfaces, relay, attacher, supervisor };
+    Agent::start(shared, parts, load).attend(&mut signals, changes).await
 }
 
 /// What can be known to be wrong before anything is opened.
 fn check(config: &Config) -> Result<(), Error> {
-    if config.interfaces.is_empty() && !config.relay.is_on() {
-        return Err(Error::Usage(
-            "no interface to filter on; name one with --interface, or in the configuration: \
-             interfaces = [\"eth0\"]"
-                .to_owned(),
-        ));
-    }
     if config.mode == Mode::Enforce && config.gate.destinations.is_none() && follow::is_forwarding()
     {
         return Err(Error::Usage(
@@ -201,20 +204,24 @@ fn check(config: &Config) -> Result<(), Error> {
     Ok(())
 }
 
-/// Opens a gate on every interface, or none.
+/// Opens a gate on every interface that is there, or none.
 async fn open_gates(
     shared: &Shared,
+    attacher: &Attacher,
     config: &Config,
-    table: &CompiledTable,
+    table: &Arc<CompiledTable>,
     health: &Health,
 ) -> Result<Vec<Part>, Error> {
     let parts: Vec<_> =
         config.interfaces.iter().map(|name| health.expect(format!("interface {name}"))).collect();
     for (name, part) in config.interfaces.iter().zip(&parts) {
-        match open_gate(name, config, table).await {
+        match open_gate(attacher, name, config, table).await {
             Ok(gate) => {
                 attend_gate(shared, gate);
                 part.set(true);
+            }
+            Err(Error::Gate(error @ gate::Error::UnknownInterface { .. })) => {
+                tracing::warn!(interface = name, "{error}; it is filtered as soon as there is")
             }
             Err(error) => {
                 for gate in shared.gates.take().into_iter().filter(|gate| !gate.adopted()) {
@@ -222,24 +229,43 @@ async fn open_gates(
                         tracing::error!(%error, "cannot undo the attachment");
                     }
                 }
-                return Err(error.into());
+                return Err(error);
             }
         }
     }
     Ok(parts)
 }
 
+/// Gives up the right to attach when there is nothing left to do with it.
+fn settle(attacher: &mut Attacher, config: &Config, interfaces: &[Part]) {
+    if !attacher.may_attach() {
+        return;
+    }
+    match config.privileges {
+        Privileges::Drop if interfaces.iter().all(Part::is_ready) => {
+            attacher.retire();
+            tracing::info!("no interface is left to filter: the right to attach is given up");
+        }
+        Privileges::Drop => {
+            tracing::info!("the right to attach is kept until all interfaces are filtered");
+        }
+        Privileges::Keep => tracing::info!("one thread keeps the right to attach"),
+    }
+}
+
 async fn open_gate(
+    attacher: &Attacher,
     name: &str,
     config: &Config,
-    table: &CompiledTable,
-) -> Result<Gate, gate::Error> {
+    table: &Arc<CompiledTable>,
+) -> Result<Gate, Error> {
     let options = Options {
         attach: config.gate.attach,
         capacity: config.gate.capacity,
         pin_directory: config.gate.pin_directory.clone(),
     };
-    let gate = Gate::open(name, &options, table).await?;
+    let opened = attacher.open(name, options, table).await;
+    let gate = opened.ok_or_else(|| Error::GaveUp(name.to_owned()))??;
     gate.program().tick(epoch());
     let interface = gate.interface();
     tracing::info!(
@@ -272,7 +298,11 @@ fn announce(config: &Config, shared: &Shared) {
         .iter()
         .flat_map(|guard| guard.ports.iter().map(ToString::to_string))
         .collect();
-    if config.interfaces.is_empty() {
+    if config.interfaces.is_empty() && !config.relay.is_on() {
+        tracing::warn!(
+            "nothing to do yet: no interface is named; name one in the configuration, interfaces = [\"eth0\"], and restart the agent, or start it with --interface eth0; `ip link` lists them"
+        );
+    } else if config.interfaces.is_empty() {
         tracing::warn!(
             "no interface is filtered: only the relay checks who speaks to it; name an interface to drop strangers before they reach this host"
         );

@@ -191,7 +191,7 @@ impl std::fmt::Display for Chain {
 
 impl std::error::Error for Chain {}
 
-/// Whether this process has what loading and attaching need: CAP_NET_ADMIN,
+/// Whether this thread has what loading and attaching need: CAP_NET_ADMIN,
 /// CAP_PERFMON and CAP_BPF, or CAP_SYS_ADMIN, which stands for the last two. Where
 /// that cannot be known, the answer is no: the hint that follows from it is the
 /// likelier one.
@@ -199,7 +199,7 @@ pub(crate) fn has_capabilities() -> bool {
     const NET_ADMIN: u64 = 1 << 12;
     const SYS_ADMIN: u64 = 1 << 21;
     const PERFMON_AND_BPF: u64 = 1 << 38 | 1 << 39;
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
     let effective = status
         .lines()
         .find_map(|line| line.strip_prefix("CapEff:"))

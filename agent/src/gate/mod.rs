@@ -44,7 +44,7 @@ pub use self::{
     interface::{Interface, XdpAttachment},
     metrics::Metrics,
     observe::{BlockedSource, Count, DropEvent, Events},
-    program::{Attach, Mode, Program},
+    program::{Attach, Mode, Program, works_without_capabilities},
     set::Gates,
 };
 use crate::gate::pins::Pins;

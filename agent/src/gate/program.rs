@@ -24,6 +24,15 @@ use crate::gate::{
     tables::{self, ControlPage},
 };
 
+/// Whether an open gate can be used without any capability.
+///
+/// c8644cd0efe7 ("bpf: refine kernel.unprivileged_bpf_disabled behaviour"), Linux 5.19,
+/// lets everybody use maps and links that he holds. Before, every BPF call wants CAP_BPF.
+#[must_use]
+pub fn works_without_capabilities() -> bool {
+    KernelVersion::current().is_ok_and(|kernel| kernel >= KernelVersion::new(5, 19, 0))
+}
+
 /// The BPF object that the build script made.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("EXOGATE_XDP_OBJECT"));
 

@@ -112,28 +112,6 @@ fn a_wrong_configuration_is_refused_with_its_line() {
 }
 
 #[test]
-fn an_agent_without_a_usable_interface_does_not_start() {
-    let lab = Lab::new().unwrap();
-    let mut agent = Agent::new(&lab).unwrap();
-    let config = agent.config_file();
-    let config = config.to_str().unwrap();
-    agent.set("interfaces", Vec::<String>::new()).unwrap();
-    let start = |agent: &Agent, arguments: &[&str]| {
-        // Any command writes the configuration.
-        agent.cli(&["config", "check"]).unwrap();
-        run_agent(&lab, &[&["run", "--config", config], arguments].concat())
-    };
-    let none = start(&agent, &[]);
-    refused(&lab, "no interface", &none, USAGE, &["--interface", "interfaces = ["]);
-    let unknown = start(&agent, &["--interface", "eth9"]);
-    refused(&lab, "unknown interface", &unknown, USAGE, &["eth9", "ip link"]);
-    // Nothing stays attached to the first when the second is not there.
-    let second = start(&agent, &["--interface", EDGE_INTERFACE, "--interface", "eth9"]);
-    refused(&lab, "second interface", &second, USAGE, &["eth9"]);
-    assert!(lab.connect(Peer::Stranger, Family::V4, HTTPS).unwrap().passed());
-}
-
-#[test]
 fn pins_need_a_bpf_file_system() {
     let lab = Lab::new().unwrap();
     let plain = lab.directory().join("pins");

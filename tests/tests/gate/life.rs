@@ -138,7 +138,9 @@ fn a_reload_turns_monitoring_into_enforcing_without_touching_listed_senders() {
 
 #[test]
 fn an_interface_that_goes_and_comes_back_is_filtered_again() {
-    let scene = Scene::started();
+    let mut scene = Scene::new();
+    scene.agent.set("privileges", "keep").unwrap();
+    scene.agent.start().unwrap();
     let index =
         |scene: &Scene| scene.agent.status_json().unwrap()["interfaces"][0]["index"].clone();
     let ready = |scene: &Scene| scene.agent.get("/readyz").unwrap();
@@ -156,6 +158,86 @@ fn an_interface_that_goes_and_comes_back_is_filtered_again() {
         }
         assert!(!scene.lab.connect(Peer::Stranger, family, HTTPS).unwrap().passed());
     }
+}
+
+#[test]
+fn an_interface_that_comes_back_needs_the_right_to_attach() {
+    let mut scene = Scene::new();
+    scene.agent.set("privileges", "drop").unwrap();
+    scene.agent.start().unwrap();
+    scene.lab.remove_edge_interface().unwrap();
+    scene.lab.add_edge_interface().unwrap();
+    wait("the agent says what it cannot do", || {
+        scene.agent.log().contains("the right to attach was given up when all interfaces")
+    });
+    assert_eq!(scene.agent.get("/readyz").unwrap().status, 503);
+    scene.agent.restart().unwrap();
+    assert!(!scene.lab.connect(Peer::Stranger, Family::V4, HTTPS).unwrap().passed());
+}
+
+#[test]
+fn an_interface_that_appears_after_the_start_is_filtered_then() {
+    let mut scene = Scene::new();
+    scene.lab.remove_edge_interface().unwrap();
+    scene.agent.spawn().unwrap();
+    wait("the agent waits for its interface", || {
+        let ready = scene.agent.get("/readyz");
+        ready.is_ok_and(|ready| ready.status == 503 && ready.text().contains(EDGE_INTERFACE))
+    });
+    assert_eq!(threads_that_may_attach(&scene), ["exogate-attach"]);
+    scene.lab.add_edge_interface().unwrap();
+    scene.agent.wait_ready(PATIENCE).unwrap();
+    assert!(!scene.lab.connect(Peer::Stranger, Family::V4, HTTPS).unwrap().passed());
+    wait("no thread may attach any more", || threads_that_may_attach(&scene).is_empty());
+}
+
+#[test]
+fn only_one_thread_may_attach_and_only_while_it_has_to() {
+    let mut scene = Scene::new();
+    scene.agent.set("privileges", "keep").unwrap();
+    scene.agent.start().unwrap();
+    assert_eq!(threads_that_may_attach(&scene), ["exogate-attach"]);
+    scene.agent.set("privileges", "drop").unwrap();
+    scene.agent.reload().unwrap();
+    wait("no thread may attach any more", || threads_that_may_attach(&scene).is_empty());
+    scene.agent.set("privileges", "keep").unwrap();
+    scene.agent.reload().unwrap();
+    wait("it is told that this comes too late", || {
+        scene.agent.log().contains("takes effect at the next restart only")
+    });
+    assert!(threads_that_may_attach(&scene).is_empty());
+}
+
+#[test]
+fn without_an_interface_the_agent_says_the_next_step() {
+    let mut scene = Scene::new();
+    scene.agent.set("interfaces", Vec::<String>::new()).unwrap();
+    scene.agent.start().unwrap();
+    let log = scene.agent.log();
+    assert!(log.contains("interfaces = [\"eth0\"]"), "{log}");
+    assert!(threads_that_may_attach(&scene).is_empty());
+    assert!(scene.lab.connect(Peer::Stranger, Family::V4, HTTPS).unwrap().passed());
+}
+
+/// The names of the agent's threads that hold CAP_NET_ADMIN, without which nothing is
+/// attached.
+fn threads_that_may_attach(scene: &Scene) -> Vec<String> {
+    const NET_ADMIN: u64 = 1 << 12;
+    let directory = format!("/proc/{}/task", scene.agent.pid().unwrap());
+    let threads = fs::read_dir(directory).unwrap().flatten();
+    // One may end while we look.
+    let status = threads.filter_map(|one| fs::read_to_string(one.path().join("status")).ok());
+    let value = |status: &str, key: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+        line.trim().to_owned()
+    };
+    status
+        .filter(|status| {
+            let mask = u64::from_str_radix(&value(status, "CapPrm:"), 16).unwrap();
+            mask & NET_ADMIN != 0
+        })
+        .map(|status| value(&status, "Name:"))
+        .collect()
 }
 
 #[test]
