@@ -16,7 +16,8 @@ const TOO_LONG: usize = 1024;
 
 fuzz_target!(|body: &[u8]| {
     // The capture has a head as well.
-    let body = body.windows(4).position(|end| end == b"\r\n\r\n").map_or(body, |at| &body[at + 4..]);
+    let body =
+        body.windows(4).position(|end| end == b"\r\n\r\n").map_or(body, |at| &body[at + 4..]);
     if let Ok(notifications) = notification::parse(body) {
         assert!((1..=1000).contains(&notifications.len()));
         for one in notifications {

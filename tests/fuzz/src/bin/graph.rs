@@ -51,7 +51,8 @@ fuzz_target!(|body: &[u8]| {
     };
     // As anybody else reads it: every item that passed knows the secret, and is of a
     // subscription that is waited for.
-    let json: Value = serde_json::from_slice(passed.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&passed)).unwrap();
+    let json: Value =
+        serde_json::from_slice(passed.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&passed)).unwrap();
     let items = json["value"].as_array().unwrap();
     assert!(!items.is_empty());
     for item in items {
