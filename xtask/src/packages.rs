@@ -76,6 +76,7 @@ pub(crate) const TEST_PROGRAMS: &[Program] = &[
         package: "strace",
         why: "ends the agent before a step, fails a disk",
     },
+    Program { name: "testssl", package: "testssl.sh", why: "looks for faults in the relay's TLS" },
     Program { name: "unbound", package: "unbound", why: "answers for DNS names in the lab" },
     Program { name: "unshare", package: "util-linux", why: "gives the spool a disk that is full" },
 ];

@@ -10,6 +10,7 @@
 //! | `day` | whether a day of Graph's traffic goes well |
 //! | `life` | what stops, crashes and restarts lose: nothing |
 //! | `peers` | whether exchangelib, requests and nginx take it for what it is |
+//! | `scan` | what testssl.sh says of its TLS |
 //! | `cluster` | whether another host delivers what a lost one accepted |
 //! | `features` | what else can be configured: TLS, proxies, sockets, tokens |
 //! | `secrets` | what is told to nobody |
@@ -37,6 +38,7 @@ mod hostile_h2;
 mod life;
 mod outage;
 mod peers;
+mod scan;
 mod secrets;
 
 use std::{path::Path, time::Duration};
