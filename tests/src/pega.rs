@@ -292,9 +292,8 @@ async fn answer(
         Mood::Unsubscribes => Some(well(&received, "Unsubscribe")),
         Mood::Well | Mood::Slow(_) => Some(well(&received, "OK")),
     };
-    // An answer that never ends is none.
-    let whole = answer.as_ref().filter(|_| mood != Mood::HangsMidBody);
-    received.status = whole.map(|answer| answer.status().as_u16());
+    // Who sends a status has taken it, whatever becomes of the rest.
+    received.status = answer.as_ref().map(|answer| answer.status().as_u16());
     lock(&state.received).push(received);
     match answer {
         Some(answer) => Ok(answer),

@@ -38,9 +38,9 @@ use crate::{
 };
 
 /// How long the agent may take to be ready, in a debug build on a busy machine.
-pub const READY: Duration = Duration::from_secs(20);
+pub const READY: Duration = Duration::from_secs(90);
 /// How long it may take to stop.
-const STOP: Duration = Duration::from_secs(15);
+const STOP: Duration = Duration::from_secs(60);
 /// How long a command of its command line may take.
 const COMMAND: Duration = Duration::from_secs(20);
 /// How long it may take to answer a request.

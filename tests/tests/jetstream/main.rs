@@ -60,9 +60,19 @@ async fn try_open(
     within(JetstreamSpool::open(spool, jetstream, metrics)).await.map(Arc::new)
 }
 
-/// An edge host's spool.
+/// An edge host's spool. Servers that have just found each other refuse for a moment;
+/// the relay tries again then, too.
 async fn open(cluster: &Cluster) -> Arc<JetstreamSpool> {
-    try_open(&spool(), &jetstream(cluster)).await.unwrap()
+    let opened = async {
+        loop {
+            match try_open(&spool(), &jetstream(cluster)).await {
+                Ok(spool) => return spool,
+                Err(error) => eprintln!("{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    within(opened).await
 }
 
 /// What the future gives, or a test that ends.

@@ -46,7 +46,7 @@ use std::{path::Path, time::Duration};
 use exogate_tests::{agent::Agent, lab::Lab, pega::Pega, service::EndpointService};
 
 /// How long anything may take to show, in a debug build on a busy machine.
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 /// A lab with an agent that filters and relays to one server, which is well.
 struct Setting {
