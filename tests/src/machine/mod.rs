@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// How long it may take to boot, and a command in it.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(240);
 /// What it boots into: nothing but what every start needs.
 const TARGET: &str = "[Unit]\nRequires=basic.target\nAfter=basic.target\nAllowIsolate=yes\n";
 const TARGET_NAME: &str = "machine.target";
