@@ -68,16 +68,27 @@ pub fn cpu_time(process: u32) -> Result<Duration> {
     Ok(TICK * ticks)
 }
 
-/// The memory of a process and its descendants, of what they share only a share: kB.
-pub fn memory(process: u32) -> Result<u64> {
-    let mut kilobytes = 0;
+/// The memory of a process and its descendants, of what they share only a share: MiB.
+#[derive(Clone, Copy)]
+pub struct Memory {
+    /// All of it.
+    pub all: f64,
+    /// Without what is mapped from files, which is programs and libraries.
+    pub anonymous: f64,
+}
+
+/// The memory of a process and its descendants.
+pub fn memory(process: u32) -> Result<Memory> {
+    let mut memory = Memory { all: 0.0, anonymous: 0.0 };
     for process in family(process)? {
         let rollup = fs::read_to_string(format!("/proc/{process}/smaps_rollup"))?;
-        let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
-        let value = line.and_then(|line| line.split_whitespace().next());
-        kilobytes += value.context("smaps_rollup has no Pss")?.parse::<u64>()?;
+        for (name, sum) in [("Pss:", &mut memory.all), ("Pss_Anon:", &mut memory.anonymous)] {
+            let line = rollup.lines().find_map(|line| line.strip_prefix(name)).context(name)?;
+            let kilobytes: f64 = line.trim_end_matches("kB").trim().parse()?;
+            *sum += kilobytes / 1024.0;
+        }
     }
-    Ok(kilobytes)
+    Ok(memory)
 }
 
 fn family(process: u32) -> Result<Vec<u32>> {

@@ -327,28 +327,37 @@ impl Bench {
 
     async fn memory(&mut self) -> Result<()> {
         let mut rest = vec![Vec::new(); self.kinds.len()];
+        let mut anonymous = vec![Vec::new(); self.kinds.len()];
         let mut crowded = vec![Vec::new(); self.kinds.len()];
         for _ in 0..ROUNDS.div_ceil(2) {
             for (number, kind) in self.kinds.iter().enumerate() {
                 let contender = self.setting.start(*kind).await?;
                 sleep(SETTLE).await;
-                rest[number].push(host::memory(contender.process())? as f64 / 1024.0);
+                let memory = host::memory(contender.process())?;
+                rest[number].push(memory.all);
+                anonymous[number].push(memory.anonymous);
                 let crowd = crowd(&contender.target, CROWD).await?;
                 sleep(SETTLE).await;
-                crowded[number].push(host::memory(contender.process())? as f64 / 1024.0);
+                crowded[number].push(host::memory(contender.process())?.all);
                 drop(crowd);
             }
         }
         self.report.table(
             "Memory, by proportional set size: MiB",
-            &["contender", "at rest", &format!("{CROWD} idle TLS connections"), "KiB each"],
+            &[
+                "contender",
+                "at rest",
+                "without programs and libraries",
+                &format!("{CROWD} idle TLS connections"),
+                "KiB each",
+            ],
         );
         for (number, kind) in self.kinds.iter().enumerate() {
             let (rest, crowded) = (&rest[number], &crowded[number]);
             let each = (middle(crowded) - middle(rest)) * 1024.0 / CROWD as f64;
-            let row = [figure(rest, 1), figure(crowded, 1), format!("{each:.1}")];
-            let [rest, crowded, each] = row;
-            self.report.row(&[kind.name().to_owned(), rest, crowded, each]);
+            let [rest, own, crowded] =
+                [rest, &anonymous[number], crowded].map(|values| figure(values, 1));
+            self.report.row(&[kind.name().to_owned(), rest, own, crowded, format!("{each:.1}")]);
         }
         if let ([nginx, _, exogate], [crowded_nginx, _, crowded_exogate]) =
             (rest.as_slice(), crowded.as_slice())
