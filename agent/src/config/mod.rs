@@ -29,7 +29,7 @@ pub use self::{
     relay::{
         Balance, BasicCredentials, Breaker, Certificate, ClientCertificates, Delivery, Ews,
         General, Graph, Handshake, HealthCheck, Jetstream, Limits, Listener, ListenerAddress,
-        PathRule, QuerySecret, Relay, Route, RouteKind, Spool, Store, TlsVersion, Tokens, Upstream,
+        PathRule, Proxy, QuerySecret, Relay, Route, RouteKind, Spool, Store, TlsVersion, Tokens, Upstream,
     },
     section::{Admin, Feed, Gate, Log, LogLevel, Mode, OnStop, Privileges, Protocol},
     source::{Source, TEMPORARY},

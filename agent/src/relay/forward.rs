@@ -20,7 +20,7 @@ use super::{
     spool::{Message, RecordId},
     upstream::{Outbound, Payload, remove_hop_by_hop},
 };
-use crate::config::Route;
+use crate::config::{Route, RouteKind};
 
 /// The field that identifies a notification: the same in every attempt to deliver
 /// it (draft-ietf-httpapi-idempotency-key-header).
@@ -41,10 +41,14 @@ pub(super) fn clean(headers: &mut HeaderMap, route: &Route, host: &str, source: 
         headers.remove(AUTHORIZATION);
         headers.remove(COOKIE);
     }
+    // Between a client and its server it is theirs.
+    let is_theirs = matches!(route.kind, RouteKind::Proxy(_));
     let claims: Vec<HeaderName> =
         headers.keys().filter(|name| name.as_str().starts_with("x-forwarded-")).cloned().collect();
     for name in OURS.iter().chain(&claims) {
-        headers.remove(name);
+        if !(is_theirs && *name == IDEMPOTENCY_KEY) {
+            headers.remove(name);
+        }
     }
     headers.remove(HOST);
     if let Ok(source) = HeaderValue::from_str(&source.to_canonical().to_string()) {
@@ -93,7 +97,7 @@ pub(super) fn delivery(route: &Route, message: &Message, id: RecordId) -> Option
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Graph, Handshake, PathRule, RouteKind};
+    use crate::config::{Graph, Handshake, PathRule};
 
     fn route() -> Route {
         Route {

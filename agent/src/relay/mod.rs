@@ -10,6 +10,7 @@
 //!   the draining of all of it.
 //! - [`route`]: host and path to a route; what is checked is what is forwarded.
 //! - [`graph`], [`ews`]: what a request of each kind has to be, and its answer.
+//! - `proxy`: requests of clients, streamed, each with a connection of its own.
 //! - [`secret`]: values that senders have to know.
 //! - `receive`: from a request to its answer.
 //! - [`silence`], `slow`: what Microsoft does not say: who has gone silent, and
@@ -30,6 +31,7 @@ pub mod ews;
 mod forward;
 pub mod graph;
 pub mod listen;
+mod proxy;
 mod receive;
 pub mod route;
 pub mod secret;
@@ -271,7 +273,7 @@ pub struct Status {
 pub struct RouteStatus {
     /// Its name.
     pub name: String,
-    /// `graph` or `ews`.
+    /// `graph`, `ews` or `proxy`.
     pub kind: &'static str,
     /// Where it goes.
     pub upstream: String,
@@ -381,7 +383,7 @@ fn deliveries(rooms: &[Room]) -> HashMap<Arc<str>, DeliveryRoute> {
                 .ok_or_else(|| "the route does not take its path any more".to_owned())
         });
         let answered: Option<Arc<Answered>> = match room.kind {
-            Kind::Graph { .. } => None,
+            Kind::Graph { .. } | Kind::Proxy(_) => None,
             Kind::Ews { .. } => Some(Arc::new(receive::answered)),
         };
         DeliveryRoute { pool: Arc::clone(&room.pool), prepare, answered }
@@ -402,5 +404,6 @@ fn kind(route: &config::Route, config: &Config) -> Result<Kind, Error> {
             checks: ews::Checks::load(ews).map_err(|error| failed(error.to_string()))?,
             delivery: ews.delivery,
         },
+        RouteKind::Proxy(proxy) => Kind::Proxy(proxy.clone()),
     })
 }

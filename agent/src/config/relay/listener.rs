@@ -131,8 +131,7 @@ pub(in crate::config) struct RawListener {
     #[serde(default)]
     client_certificate_required: bool,
     /// Whether HTTP/2 is offered.
-    #[serde(default = "yes")]
-    http2: bool,
+    http2: Option<bool>,
     /// `"1.2"` or `"1.3"`.
     #[serde(default)]
     min_tls: TlsVersion,
@@ -159,12 +158,8 @@ pub(in crate::config) struct RawListener {
     idle_timeout: Option<Duration>,
 }
 
-const fn yes() -> bool {
-    true
-}
-
 impl RawListener {
-    pub(super) fn define(&self, guarded: &[u16]) -> Result<Listener, String> {
+    pub(super) fn define(&self, guarded: &[u16], proxies: bool) -> Result<Listener, String> {
         let address = match (self.address, &self.systemd_socket) {
             (Some(address), None) => ListenerAddress::Bind(address),
             (None, Some(name)) => ListenerAddress::Systemd(name.clone()),
@@ -188,6 +183,14 @@ impl RawListener {
                  listener; add the port to a [[guard]], or name another one with guard = PORT"
             ));
         }
+        if proxies && self.http2 == Some(true) {
+            return Err(
+                "http2 cannot be offered where there are routes of kind \"proxy\": NTLM and \
+                 Negotiate authenticate a connection, and the protocol is chosen before anybody \
+                 knows whether they will be used"
+                    .to_owned(),
+            );
+        }
         let client_certificates = match (&self.client_ca_file, self.client_certificate_required) {
             (None, false) => ClientCertificates::Off,
             (None, true) => {
@@ -200,7 +203,7 @@ impl RawListener {
             address,
             certificates: self.certificates.clone(),
             client_certificates,
-            http2: self.http2,
+            http2: self.http2.unwrap_or(!proxies),
             min_tls: self.min_tls,
             guard,
             trusted_proxies: self.trusted_proxies.iter().map(|Prefix(prefix)| *prefix).collect(),

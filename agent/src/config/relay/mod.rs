@@ -20,7 +20,7 @@ pub(super) use self::{
 };
 pub use self::{
     listener::{Certificate, ClientCertificates, Limits, Listener, ListenerAddress, TlsVersion},
-    route::{Delivery, Ews, Graph, Handshake, PathRule, QuerySecret, Route, RouteKind, Tokens},
+    route::{Delivery, Ews, Graph, Handshake, PathRule, Proxy, QuerySecret, Route, RouteKind, Tokens},
     spool::{Jetstream, Spool, Store},
     upstream::{Balance, BasicCredentials, Breaker, HealthCheck, Upstream},
 };
@@ -109,7 +109,8 @@ pub(super) fn resolve(raw: &Raw<'_>) -> Result<Relay, Fault> {
     let mut listeners = Vec::new();
     for listener in raw.listeners {
         let fault = |message| Fault::new(listener.span(), message);
-        listeners.push(listener.get_ref().define(raw.guarded).map_err(fault)?);
+        let proxies = routes.iter().any(|route| matches!(route.kind, RouteKind::Proxy(_)));
+        listeners.push(listener.get_ref().define(raw.guarded, proxies).map_err(fault)?);
     }
     let spool = raw.spool.get_ref().define(raw.state_directory);
     let spool = spool.map_err(|message| Fault::new(raw.spool.span(), message))?;

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use hyper::http::uri::PathAndQuery;
+use hyper::{header::HeaderValue, http::uri::PathAndQuery};
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -13,6 +13,12 @@ use super::{
 
 /// Where Microsoft publishes the keys that it signs tokens with.
 const TOKEN_KEYS: &str = "https://login.microsoftonline.com/common/discovery/v2.0/keys";
+
+/// Less than the 60 s that Exchange waits for an answer to a notification.
+const EXCHANGE_WAITS: Duration = Duration::from_secs(55);
+
+/// More than the 30 minutes that Exchange may be silent in a stream of notifications.
+const LONGEST_SILENCE: Duration = Duration::from_secs(35 * 60);
 
 /// What is taken, what it has to be, and where it goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +62,8 @@ pub enum RouteKind {
     Graph(Graph),
     /// EWS push notifications.
     Ews(Ews),
+    /// Requests of clients to a server behind the relay.
+    Proxy(Proxy),
 }
 
 /// A route for Microsoft Graph change notifications.
@@ -116,6 +124,15 @@ pub struct Ews {
     pub subscriptions: Vec<String>,
 }
 
+/// A route for requests of clients to a server behind the relay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proxy {
+    /// How long the server may send nothing of an answer that has begun.
+    pub idle_timeout: Duration,
+    /// Whether the server is told the host that the client asked for.
+    pub keep_host: bool,
+}
+
 /// When Exchange gets its answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -144,6 +161,7 @@ impl Route {
         match &self.kind {
             RouteKind::Graph(_) => true,
             RouteKind::Ews(ews) => matches!(ews.delivery, Delivery::StoreAndForward),
+            RouteKind::Proxy(_) => false,
         }
     }
 
@@ -160,6 +178,7 @@ impl RouteKind {
         match self {
             Self::Graph(_) => "graph",
             Self::Ews(_) => "ews",
+            Self::Proxy(_) => "proxy",
         }
     }
 }
@@ -172,13 +191,25 @@ enum Kind {
     Graph,
     /// EWS push notifications.
     Ews,
+    /// Requests of clients.
+    Proxy,
+}
+
+impl Kind {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Graph => "graph",
+            Self::Ews => "ews",
+            Self::Proxy => "proxy",
+        }
+    }
 }
 
 /// `[route.NAME]` as it is written.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct RawRoute {
-    /// `graph` or `ews`.
+    /// `graph`, `ews` or `proxy`.
     kind: Kind,
     /// The host that is asked for; any if not given.
     host: Option<String>,
@@ -216,6 +247,9 @@ pub(in crate::config) struct RawRoute {
     caller_data_file: Option<PathBuf>,
     /// Kind `ews`: a parameter of the query that has to hold a secret.
     query_secret: Option<QuerySecret>,
+    /// Kind `proxy`: how long the server may send nothing of its answer.
+    #[serde(default, deserialize_with = "value::some_duration")]
+    idle_timeout: Option<Duration>,
 }
 
 impl RawRoute {
@@ -226,7 +260,11 @@ impl RawRoute {
             let known: Vec<_> = upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
             format!("there is no upstream {:?}; there are {}", self.upstream, known.join(", "))
         })?;
+        let known = upstreams.get(upstream).ok_or("there is no upstream")?;
+        self.check_upstream(known)?;
         let body_bytes = match self.body_size {
+            // What Exchange takes.
+            None if self.kind == Kind::Proxy => 64 << 20,
             None => 1 << 20,
             Some(Size(size @ 1..=67_108_864)) => size,
             Some(_) => return Err("body_size must be at most \"64MiB\"".to_owned()),
@@ -248,9 +286,9 @@ impl RawRoute {
             upstream,
             upstream_path: self.upstream_path.clone(),
             body_bytes,
-            keep_credentials: self.keep_credentials,
+            keep_credentials: self.keep_credentials || self.kind == Kind::Proxy,
             silent_after: self.silent_after(),
-            kind: self.kind(),
+            kind: self.kind(&known.host),
         })
     }
 
@@ -264,11 +302,23 @@ impl RawRoute {
             (self.delivery.is_some(), "delivery", Kind::Ews),
             (self.caller_data_file.is_some(), "caller_data_file", Kind::Ews),
             (self.query_secret.is_some(), "query_secret", Kind::Ews),
+            (self.idle_timeout.is_some(), "idle_timeout", Kind::Proxy),
         ] {
             if given && kind != self.kind {
-                let kind = if kind == Kind::Graph { "graph" } else { "ews" };
-                return Err(format!("{key} is for routes of kind \"{kind}\""));
+                return Err(format!("{key} is for routes of kind {:?}", kind.name()));
             }
+        }
+        for (given, key) in [
+            (self.keep_credentials, "keep_credentials"),
+            (self.silent_after.is_some(), "silent_after"),
+            (!self.subscriptions.is_empty(), "subscriptions"),
+        ] {
+            if given && self.kind == Kind::Proxy {
+                return Err(format!("{key} is for notifications, and not for a proxy"));
+            }
+        }
+        if self.idle_timeout.is_some_and(|time| !(1..=7200).contains(&time.as_secs())) {
+            return Err("idle_timeout must be \"1s\" to \"2h\"".to_owned());
         }
         match &self.tokens {
             Some(tokens) if tokens.audiences.is_empty() => {
@@ -279,6 +329,24 @@ impl RawRoute {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether the upstream is one for the kind.
+    fn check_upstream(&self, upstream: &Upstream) -> Result<(), String> {
+        let name = &upstream.name;
+        if self.kind != Kind::Proxy && upstream.response_timeout > EXCHANGE_WAITS {
+            return Err(format!(
+                "notifications go to upstream {name}, so its response_timeout must be at most \
+                 \"55s\": Exchange waits for 60 s"
+            ));
+        }
+        if self.kind == Kind::Proxy && upstream.credentials.is_some() {
+            return Err(format!(
+                "upstream {name} has credentials, which would take the place of the clients'; a \
+                 proxy needs an upstream without"
+            ));
+        }
+        Ok(())
     }
 
     fn host(&self) -> Result<Option<String>, String> {
@@ -305,13 +373,13 @@ impl RawRoute {
     /// minutes; Graph may have nothing to say for days.
     fn silent_after(&self) -> Option<Duration> {
         match (self.silent_after, self.kind) {
-            (Some(Duration::ZERO), _) | (None, Kind::Graph) => None,
+            (Some(Duration::ZERO), _) | (None, Kind::Graph | Kind::Proxy) => None,
             (None, Kind::Ews) => Some(Duration::from_secs(3600)),
             (Some(time), _) => Some(time),
         }
     }
 
-    fn kind(&self) -> RouteKind {
+    fn kind(&self, host: &Option<HeaderValue>) -> RouteKind {
         let subscriptions = self.subscriptions.clone();
         match self.kind {
             Kind::Graph => RouteKind::Graph(Graph {
@@ -326,6 +394,10 @@ impl RawRoute {
                 caller_data_file: self.caller_data_file.clone(),
                 query_secret: self.query_secret.clone(),
                 subscriptions,
+            }),
+            Kind::Proxy => RouteKind::Proxy(Proxy {
+                idle_timeout: self.idle_timeout.unwrap_or(LONGEST_SILENCE),
+                keep_host: host.is_none(),
             }),
         }
     }

@@ -50,6 +50,10 @@ pub enum Balance {
     Failover,
     /// One after the other.
     RoundRobin,
+    /// The one that has the fewest requests and clients' connections.
+    LeastConnections,
+    /// The same one for the same source, as long as it is well.
+    Source,
 }
 
 /// How a server is seen to be well: it answers 200.
@@ -113,7 +117,7 @@ pub(in crate::config) struct RawUpstream {
     client_certificate: Option<Certificate>,
     /// `Host` of the requests.
     host: Option<String>,
-    /// `failover` or `round-robin`.
+    /// `failover`, `round-robin`, `least-connections` or `source`.
     #[serde(default)]
     balance: Balance,
     /// How a server is seen to be well.
@@ -161,10 +165,8 @@ impl RawUpstream {
         if !(1..=60).contains(&secs(self.connect_timeout)) {
             return Err("connect_timeout must be \"1s\" to \"60s\"".to_owned());
         }
-        if !(1..=55).contains(&secs(self.response_timeout)) {
-            return Err(
-                "response_timeout must be \"1s\" to \"55s\": Exchange waits for 60 s".to_owned()
-            );
+        if !(1..=3600).contains(&secs(self.response_timeout)) {
+            return Err("response_timeout must be \"1s\" to \"1h\"".to_owned());
         }
         if !(1..=65_536).contains(&self.connections) {
             return Err("connections must be 1 to 65536".to_owned());

@@ -30,6 +30,8 @@ pub struct RequestBody {
     incoming: Incoming,
     activity: Arc<Activity>,
     limit: Duration,
+    /// Whether the limit is for each part of it and not for all of it.
+    in_parts: bool,
     since: Instant,
     /// Set up when the body has to be waited for: most come with their head.
     timer: Option<Pin<Box<Sleep>>>,
@@ -38,7 +40,23 @@ pub struct RequestBody {
 
 impl RequestBody {
     pub(super) fn new(incoming: Incoming, activity: Arc<Activity>, limit: Duration) -> Self {
-        Self { incoming, activity, limit, since: Instant::now(), timer: None, ended: false }
+        Self {
+            incoming,
+            activity,
+            limit,
+            in_parts: false,
+            since: Instant::now(),
+            timer: None,
+            ended: false,
+        }
+    }
+
+    /// The same with `body_timeout` as the limit for each part, for bodies that may be
+    /// as large as they want to be slow.
+    #[must_use]
+    pub fn in_parts(mut self) -> Self {
+        self.in_parts = true;
+        self
     }
 }
 
@@ -53,14 +71,24 @@ impl hyper::body::Body for RequestBody {
         let this = &mut *self;
         if let Poll::Ready(frame) = Pin::new(&mut this.incoming).poll_frame(cx) {
             this.ended = frame.is_none();
+            if this.in_parts {
+                this.since = Instant::now();
+            }
             return Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)));
         }
         let (since, limit) = (this.since, this.limit);
         let timer = this.timer.get_or_insert_with(|| {
             Box::pin(tokio::time::sleep(limit.saturating_sub(since.elapsed())))
         });
-        ready!(timer.as_mut().poll(cx));
-        Poll::Ready(Some(Err(BodyError::TimedOut(limit))))
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            // Parts that came in the meantime did not touch it.
+            let end = since.checked_add(limit).unwrap_or(since);
+            if Instant::now() >= end {
+                return Poll::Ready(Some(Err(BodyError::TimedOut(limit))));
+            }
+            timer.as_mut().reset(end);
+        }
     }
 
     fn is_end_stream(&self) -> bool {

@@ -206,6 +206,7 @@ async fn establish<H: Handler>(
         proxy: is_proxy.then(|| remote.ip()),
         server_name,
         listener: Arc::clone(&shared.name),
+        attached: Arc::default(),
     };
     Ok(http::serve(shared, stream, peer))
 }

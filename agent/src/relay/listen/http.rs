@@ -33,6 +33,7 @@ use tokio_rustls::server::TlsStream;
 use super::{
     Handler, Peer, Shared,
     activity::{Activity, Expired, UnderWay, Watched},
+    attached::Closer,
     body::{RequestBody, ResponseBody},
     connection::Outcome,
     guard::{self, Refusal},
@@ -93,6 +94,7 @@ pub(super) fn serve<H: Handler>(
 ) -> BoxFuture<'static, Outcome> {
     let is_http1 = stream.get_ref().1.alpn_protocol() != Some(b"h2");
     let activity = Activity::new(is_http1);
+    let closer = peer.attached.closer();
     let peer = Arc::new(peer);
     let service = service_fn({
         let (shared, activity) = (Arc::clone(shared), Arc::clone(&activity));
@@ -104,10 +106,10 @@ pub(super) fn serve<H: Handler>(
     let shared = Arc::clone(shared);
     if is_http1 {
         let connection = Box::pin(shared.protocols.http1.serve_connection(stream, service));
-        drive(shared, activity, connection, is_http1).boxed()
+        drive(shared, activity, closer, connection, is_http1).boxed()
     } else {
         let connection = Box::pin(shared.protocols.http2.serve_connection(stream, service));
-        drive(shared, activity, connection, is_http1).boxed()
+        drive(shared, activity, closer, connection, is_http1).boxed()
     }
 }
 
@@ -148,10 +150,12 @@ fn plain(status: StatusCode, version: Version, request: UnderWay) -> Response<Re
     response
 }
 
-/// Polls a connection, keeps its deadlines and lets it end when we drain.
+/// Polls a connection, keeps its deadlines and lets it end when we drain or when it
+/// is told to.
 async fn drive<H, C>(
     shared: Arc<Shared<H>>,
     activity: Arc<Activity>,
+    closer: Closer,
     mut connection: Pin<Box<C>>,
     is_http1: bool,
 ) -> Outcome
@@ -173,7 +177,8 @@ where
             // A connection of HTTP/1 that was just made brings its first request:
             // it has no other way to know that it should not.
             let is_new = is_http1 && !activity.was_asked();
-            if is_draining && !is_new && !is_ending {
+            let is_told = (is_draining && !is_new) || closer.poll_closed(cx);
+            if is_told && !is_ending {
                 is_ending = true;
                 activity.end();
                 connection.as_mut().graceful_shutdown();

@@ -30,6 +30,7 @@
 
 mod accept;
 mod activity;
+mod attached;
 mod body;
 mod connection;
 mod drain;
@@ -57,6 +58,7 @@ use tokio::{sync::Semaphore, time::MissedTickBehavior};
 use tokio_util::task::TaskTracker;
 
 pub use self::{
+    attached::{Attached, Closer},
     body::{BodyError, RequestBody},
     error::Error,
     metrics::Metrics,
@@ -93,7 +95,7 @@ pub trait Handler: Send + Sync + 'static {
 }
 
 /// Who is at the other end of a connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Peer {
     /// The client, behind a trusted proxy the one that it names.
     pub source: SocketAddr,
@@ -103,6 +105,8 @@ pub struct Peer {
     pub server_name: Option<String>,
     /// Name of the listener, as in metrics.
     pub listener: Arc<str>,
+    /// What belongs to the connection.
+    pub attached: Arc<Attached>,
 }
 
 /// A listener that has its sockets and certificates, and accepts nothing yet.

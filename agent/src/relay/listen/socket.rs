@@ -5,15 +5,20 @@
 //! stay with systemd: when we stop, connections wait in them for the next start.
 
 use std::{
+    time::Duration,
     io,
     net::{Ipv6Addr, SocketAddr},
 };
 
 use listenfd::ListenFd;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type, TcpKeepalive};
 
 use super::Error;
 use crate::config::ListenerAddress;
+
+/// How long a connection is silent before the kernel asks whether the client is still
+/// there: devices on the way forget connections after about five minutes.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
 /// Connections that wait in the kernel. The kernel's own limit is
 /// `net.core.somaxconn`, 4,096 unless changed.
@@ -115,7 +120,10 @@ fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 
 fn adopt(socket: std::net::TcpListener, is_own: bool) -> io::Result<Listening> {
     socket.set_nonblocking(true)?;
-    SockRef::from(&socket).set_tcp_nodelay(true)?;
+    // Connections inherit both.
+    let options = SockRef::from(&socket);
+    options.set_tcp_nodelay(true)?;
+    options.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE))?;
     let address = socket.local_addr()?;
     Ok(Listening { socket: tokio::net::TcpListener::from_std(socket)?, address, is_own })
 }

@@ -14,6 +14,7 @@ mod body;
 mod ews;
 mod graph;
 mod metrics;
+mod proxy;
 
 use std::sync::Arc;
 
@@ -75,6 +76,8 @@ pub(super) enum Kind {
         /// When they are answered.
         delivery: config::Delivery,
     },
+    /// Requests of clients.
+    Proxy(config::Proxy),
 }
 
 /// A request that has found its route.
@@ -85,6 +88,8 @@ struct Inbound<'a> {
     target: &'a Target,
     peer: &'a Peer,
     since: Instant,
+    /// Whether it asks for another protocol.
+    is_upgrade: bool,
 }
 
 impl Handler for Receiver {
@@ -113,13 +118,15 @@ impl Receiver {
         let room = self.routes.find(&target).and_then(|found| self.rooms.get(found.place));
         let Some(room) = room else { return refuse("no_route", StatusCode::NOT_FOUND) };
         let source = peer.source.ip();
+        let is_upgrade = proxy::is_upgrade(&head.headers);
         forward::clean(&mut head.headers, &room.route, target.host(), source);
-        let inbound = Inbound { head, body: Some(body), target: &target, peer, since };
+        let inbound = Inbound { head, body: Some(body), target: &target, peer, since, is_upgrade };
         let response = match &room.kind {
             Kind::Graph { checks, handshake } => {
                 graph::receive(room, checks, *handshake, inbound).await
             }
             Kind::Ews { checks, delivery } => ews::receive(room, checks, *delivery, inbound).await,
+            Kind::Proxy(proxy) => proxy::receive(room, proxy, inbound).await,
         };
         let took = since.elapsed();
         room.metrics.answered(response.status(), took);

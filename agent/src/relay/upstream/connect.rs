@@ -27,9 +27,21 @@ use crate::{config, relay::BoxError, tls};
 /// without requests: whoever closes first does not lose a request to the other.
 const IDLE: Duration = Duration::from_secs(15);
 
+/// How long a connection is silent before the kernel asks whether the other end is still
+/// there: devices on the way forget connections after about five minutes.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
+
 pub(super) type Client = legacy::Client<Connector, Sent>;
 
-pub(super) fn client(upstream: &config::Upstream) -> Result<Client, Error> {
+pub(super) fn client(upstream: &config::Upstream, connector: Connector) -> Client {
+    legacy::Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE)
+        .pool_max_idle_per_host(upstream.connections)
+        .build(connector)
+}
+
+pub(super) fn connector(upstream: &config::Upstream) -> Result<Connector, Error> {
     let certificate = upstream.client_certificate.as_ref();
     let identity = certificate
         .map(|certificate| tls::Identity { chain: &certificate.chain, key: &certificate.key });
@@ -45,17 +57,14 @@ pub(super) fn client(upstream: &config::Upstream) -> Result<Client, Error> {
     let mut http = HttpConnector::new();
     http.enforce_http(false);
     http.set_nodelay(true);
+    http.set_keepalive(Some(KEEP_ALIVE));
     http.set_connect_timeout(Some(upstream.connect_timeout));
     let https = HttpsConnectorBuilder::new()
         .with_tls_config(tls)
         .https_or_http()
         .enable_http1()
         .wrap_connector(http);
-    Ok(legacy::Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE)
-        .pool_max_idle_per_host(upstream.connections)
-        .build(Connector { https, limit: upstream.connect_timeout }))
+    Ok(Connector { https, limit: upstream.connect_timeout })
 }
 
 /// Connects within a limit that includes the name and the TLS handshake.

@@ -19,12 +19,14 @@
 //! connections that fail is taken from the time of the answer.
 
 mod answer;
+mod balance;
 mod circuit;
 mod connect;
 mod credentials;
 mod error;
 mod metrics;
 mod outbound;
+mod pinned;
 mod probe;
 mod server;
 #[cfg(test)]
@@ -35,7 +37,7 @@ mod tests;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::AtomicUsize,
     },
     time::Duration,
 };
@@ -67,7 +69,11 @@ use self::{
     outbound::Sent,
     server::{Attempt, Refused, Server},
 };
-pub(in crate::relay) use self::{circuit::after, outbound::remove_hop_by_hop};
+pub(in crate::relay) use self::{
+    circuit::after,
+    outbound::remove_hop_by_hop,
+    pinned::{Client, OnEnd, Pinned, Progress},
+};
 use crate::config::{self, Balance};
 
 /// Servers that answer alike.
@@ -75,6 +81,8 @@ pub struct Pool {
     name: String,
     servers: Vec<Arc<Server>>,
     caller: Arc<Caller>,
+    /// For connections that are not the pool's.
+    connector: connect::Connector,
     balance: Balance,
     /// Round-robin's next server.
     next: AtomicUsize,
@@ -121,7 +129,9 @@ impl Pool {
     pub fn new(upstream: &config::Upstream, metrics: &Metrics) -> Result<Arc<Self>, Error> {
         let mut headers = upstream.headers.clone();
         headers.extend(credentials::header(upstream)?);
-        let caller = Arc::new(Caller { client: connect::client(upstream)?, headers });
+        let connector = connect::connector(upstream)?;
+        let client = connect::client(upstream, connector.clone());
+        let caller = Arc::new(Caller { client, headers });
         let (changed, _) = watch::channel(());
         let under_way = TaskTracker::new();
         let servers = upstream
@@ -144,6 +154,7 @@ impl Pool {
             name: upstream.name.clone(),
             servers,
             caller,
+            connector,
             balance: upstream.balance,
             next: AtomicUsize::new(0),
             response_timeout: upstream.response_timeout,
@@ -189,7 +200,7 @@ impl Pool {
         self.caller.set(&mut outbound.headers);
         let deadline = after(Instant::now(), self.response_timeout);
         let mut failed = None;
-        let mut order = self.order().peekable();
+        let mut order = self.order(None).peekable();
         while let Some(server) = order.next() {
             let (attempt, place) = match server.enter(deadline).await {
                 Ok(entered) => entered,
@@ -228,7 +239,7 @@ impl Pool {
     /// Whether a request would be sent now.
     #[must_use]
     pub fn is_available(&self) -> bool {
-        self.servers.iter().any(|server| server.admits())
+        self.servers.iter().any(|server| !server.is_drained() && server.admits())
     }
 
     /// Waits until a request would be sent. Several callers may wait, and the first
@@ -266,19 +277,6 @@ impl Pool {
         }
         self.under_way.close();
         self.under_way.wait().await;
-    }
-
-    /// Each server once, the one to ask first at the front.
-    fn order(&self) -> impl Iterator<Item = &Server> + Send {
-        let first = match self.balance {
-            Balance::Failover => 0,
-            Balance::RoundRobin => {
-                let next = self.next.fetch_add(1, Ordering::Relaxed);
-                next.checked_rem(self.servers.len()).unwrap_or(0)
-            }
-        };
-        let (before, from) = self.servers.split_at_checked(first).unwrap_or((&[], &self.servers));
-        from.iter().chain(before).map(AsRef::as_ref)
     }
 
     async fn attempt(

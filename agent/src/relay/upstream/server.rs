@@ -1,6 +1,9 @@
 //! One server of a pool: its places, its circuit, its metrics.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
 
 use hyper::{Uri, header::HeaderValue, http::uri::Parts, http::uri::PathAndQuery};
 use jiff::Timestamp;
@@ -41,6 +44,12 @@ pub(super) struct Server {
     places: Arc<Semaphore>,
     under_way: TaskTracker,
     circuit: Mutex<Circuit>,
+    /// Requests at once.
+    connections: usize,
+    /// Connections that clients own.
+    pinned: AtomicUsize,
+    /// Whether an operator has taken it out of service.
+    is_drained: AtomicBool,
     /// Told when somebody who waits for a server should look again.
     changed: watch::Sender<()>,
     pub(super) metrics: ServerMetrics,
@@ -80,10 +89,37 @@ impl Server {
             places: Arc::new(Semaphore::new(upstream.connections)),
             under_way,
             circuit: Mutex::new(Circuit::new(upstream.breaker.clone())),
+            connections: upstream.connections,
+            pinned: AtomicUsize::new(0),
+            is_drained: AtomicBool::new(false),
             changed,
             metrics: metrics.of(&upstream.name, &name),
             name,
         })
+    }
+
+    /// Its address.
+    pub(super) const fn address(&self) -> &Uri {
+        &self.uri
+    }
+
+    /// Requests under way, and connections that clients own.
+    pub(super) fn load(&self) -> usize {
+        let requests = self.connections.saturating_sub(self.places.available_permits());
+        requests.saturating_add(self.pinned.load(Ordering::Relaxed))
+    }
+
+    /// A client has got, or given up, a connection of its own.
+    pub(super) fn pinned(&self, is_open: bool) {
+        match is_open {
+            true => self.pinned.fetch_add(1, Ordering::Relaxed),
+            false => self.pinned.fetch_sub(1, Ordering::Relaxed),
+        };
+    }
+
+    /// Whether nothing new goes there, by the will of an operator.
+    pub(super) fn is_drained(&self) -> bool {
+        self.is_drained.load(Ordering::Relaxed)
     }
 
     /// The whole address of a path.

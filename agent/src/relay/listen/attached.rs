@@ -1,0 +1,72 @@
+//! What a handler attaches to a connection of a client, and how it ends one.
+//!
+//! A request is answered and forgotten, but some of what answers it belongs to the
+//! connection: whatever is attached lives until the connection ends, however that
+//! comes, and is dropped with it. The other way round, a [`Closer`] ends the
+//! connection when what it stands on is gone.
+
+use std::{
+    any::Any,
+    fmt,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Context,
+};
+
+use futures_util::task::AtomicWaker;
+
+/// What belongs to a connection.
+#[derive(Default)]
+pub struct Attached {
+    value: OnceLock<Box<dyn Any + Send + Sync>>,
+    closer: Closer,
+}
+
+impl Attached {
+    /// What is attached; the first call attaches it. `None` if it is of another type.
+    pub fn get_or_init<T: Any + Send + Sync>(&self, value: impl FnOnce() -> T) -> Option<&T> {
+        self.value.get_or_init(|| Box::new(value())).downcast_ref()
+    }
+
+    /// What ends the connection. It does not keep what is attached alive.
+    #[must_use]
+    pub fn closer(&self) -> Closer {
+        self.closer.clone()
+    }
+}
+
+impl fmt::Debug for Attached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attached").finish_non_exhaustive()
+    }
+}
+
+/// Ends a connection: at once if it is idle, or else after the answer that is under
+/// way.
+#[derive(Clone, Debug, Default)]
+pub struct Closer(Arc<Signal>);
+
+#[derive(Debug, Default)]
+struct Signal {
+    is_closed: AtomicBool,
+    connection: AtomicWaker,
+}
+
+impl Closer {
+    /// Ends the connection. Nothing happens if it has ended.
+    pub fn close(&self) {
+        self.0.is_closed.store(true, Ordering::Release);
+        self.0.connection.wake();
+    }
+
+    /// Whether it was told to end; if not, the task is woken when it is.
+    pub(super) fn poll_closed(&self, cx: &Context<'_>) -> bool {
+        if self.0.is_closed.load(Ordering::Acquire) {
+            return true;
+        }
+        self.0.connection.register(cx.waker());
+        self.0.is_closed.load(Ordering::Acquire)
+    }
+}

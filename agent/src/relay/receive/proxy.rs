@@ -1,0 +1,162 @@
+//! Proxied requests: streamed to the upstream, and its answer back.
+
+use std::sync::{Arc, OnceLock};
+
+use http_body_util::BodyExt as _;
+use hyper::{
+    Method, Request, Response, StatusCode, Uri, Version,
+    body::Body as _,
+    header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderValue, UPGRADE},
+};
+
+use super::{Inbound, Room};
+use crate::{
+    config::Proxy,
+    relay::{
+        Body,
+        proxy::{
+            binding,
+            download::Download,
+            session::{self, Session},
+            upload::{Fault, Gate, Upload},
+        },
+        route::rewrite,
+        upstream::{Progress, SendError},
+    },
+};
+
+pub(super) async fn receive(
+    room: &Room,
+    proxy: &Proxy,
+    mut inbound: Inbound<'_>,
+) -> Response<Body> {
+    if inbound.is_upgrade {
+        return room.refuse("upgrade", StatusCode::FORBIDDEN);
+    }
+    // Streams of HTTP/2 share a connection, and with it an identity.
+    let session = Session::of(inbound.peer).filter(|_| inbound.head.version < Version::HTTP_2);
+    let Some(session) = session else {
+        return room.refuse("http2", StatusCode::MISDIRECTED_REQUEST);
+    };
+    let authenticates = binding::authenticates(&inbound.head.headers);
+    let progress = Arc::new(Progress::new());
+    let fault = Arc::new(OnceLock::new());
+    let (request, gate) = match request(room, proxy, &mut inbound, &progress, &fault) {
+        Ok(request) => request,
+        Err(Some(fault)) => return last(room.refuse(fault.name(), fault.status())),
+        Err(None) => return room.refuse("upstream_target", StatusCode::BAD_REQUEST),
+    };
+    let pool = room.route.upstream;
+    let client = session::client(inbound.peer);
+    let pinned = session.take(pool);
+    let was_bound =
+        authenticates || pinned.as_ref().is_some_and(|pinned| pinned.is_authenticated());
+    let sent = room.pool.send_pinned(pinned, request, authenticates, &progress, &client).await;
+    let (response, pinned) = match sent {
+        Ok(answered) => answered,
+        Err(error) => {
+            let answer = failed(room, &error, fault.get().copied());
+            // Who was authenticated is so no more, and must not believe it.
+            return if was_bound { last(answer) } else { answer };
+        }
+    };
+    room.metrics.passed.inc();
+    if binding::challenges(response.headers()) {
+        pinned.authenticate();
+    }
+    // An answer in the place of "continue": the body is not wanted, so neither end can
+    // tell where a next request would begin.
+    let is_unwanted = gate.is_some_and(|gate| !gate.shut());
+    let limit = proxy.idle_timeout;
+    let response = response.map(|answer| {
+        Download::new(answer, pinned, session, pool, limit, !is_unwanted).boxed()
+    });
+    if is_unwanted { last(response) } else { response }
+}
+
+type Prepared = (Request<Body>, Option<Arc<Gate>>);
+
+/// The request as it goes to a server, and the gate that its body waits at. An error
+/// without a fault: it cannot be rewritten.
+fn request(
+    room: &Room,
+    proxy: &Proxy,
+    inbound: &mut Inbound<'_>,
+    progress: &Arc<Progress>,
+    fault: &Arc<OnceLock<Fault>>,
+) -> Result<Prepared, Option<Fault>> {
+    let path_and_query =
+        rewrite(&room.route, inbound.target.path_and_query()).ok_or(None)?;
+    let mut headers = std::mem::take(&mut inbound.head.headers);
+    if proxy.keep_host {
+        let host = HeaderValue::from_str(inbound.target.host()).map_err(|_| None)?;
+        headers.insert(HOST, host);
+    }
+    // Framed anew: a length that is not the body's would be a way to smuggle.
+    let length = headers.remove(CONTENT_LENGTH);
+    let expects = inbound.head.version == Version::HTTP_11
+        && headers.get(EXPECT).is_some_and(|value| {
+            value.as_bytes().eq_ignore_ascii_case(b"100-continue")
+        });
+    let body = inbound.body.take().filter(|body| !body.is_end_stream());
+    if body.is_none() || !expects {
+        headers.remove(EXPECT);
+    }
+    let gate = (expects && body.is_some()).then(Arc::<Gate>::default);
+    let body = match body {
+        Some(body) => {
+            let (progress, fault) = (Arc::clone(progress), Arc::clone(fault));
+            Upload::new(body, room.route.body_bytes, gate.clone(), progress, fault)?.boxed()
+        }
+        None => {
+            // IIS wants to be told, and clients of NTLM begin with an empty POST.
+            if length.is_some() || matches!(inbound.head.method, Method::POST | Method::PUT) {
+                headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+            }
+            Body::default()
+        }
+    };
+    let mut request = Request::new(body);
+    *request.method_mut() = inbound.head.method.clone();
+    *request.uri_mut() = Uri::from(path_and_query);
+    *request.headers_mut() = headers;
+    if let Some(gate) = &gate {
+        let gate = Arc::clone(gate);
+        hyper::ext::on_informational(&mut request, move |answer| {
+            if answer.status() == StatusCode::CONTINUE {
+                gate.open();
+            }
+        });
+    }
+    Ok((request, gate))
+}
+
+/// The answer to a request that has none of a server's.
+fn failed(room: &Room, error: &SendError, fault: Option<Fault>) -> Response<Body> {
+    if let Some(fault) = fault {
+        return last(room.refuse(fault.name(), fault.status()));
+    }
+    let (reason, status) = match error {
+        SendError::Unavailable { .. }
+        | SendError::Connect { .. }
+        | SendError::Busy { .. }
+        | SendError::Stopping(_) => ("upstream_unavailable", StatusCode::SERVICE_UNAVAILABLE),
+        SendError::Timeout { .. } => ("upstream_timeout", StatusCode::GATEWAY_TIMEOUT),
+        SendError::Reset { .. } | SendError::Invalid { .. } | SendError::Request { .. } => {
+            ("upstream_unanswered", StatusCode::BAD_GATEWAY)
+        }
+    };
+    tracing::warn!(route = room.route.name, %error, %status, "no answer for a client");
+    room.refuse(reason, status)
+}
+
+/// The last answer of its connection.
+fn last(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// Whether a request asks for another protocol, before what says so is removed.
+pub(super) fn is_upgrade(request: &hyper::HeaderMap) -> bool {
+    request.contains_key(UPGRADE)
+}

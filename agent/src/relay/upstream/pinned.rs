@@ -1,0 +1,327 @@
+//! Connections that belong to one client's connection.
+//!
+//! NTLM and Negotiate authenticate a connection, not a request: whoever is next on
+//! it is taken for who was first. So what proxies for clients never takes a
+//! connection from a pool and never puts one back. A [`Pinned`] is made for one
+//! client, is owned by that client's connection, and ends with it.
+//!
+//! # When things fail
+//!
+//! Until credentials have been seen on a pinned connection, a request that was
+//! certainly not sent is sent on a new one, and a server that cannot be reached is
+//! passed over. Afterwards nothing is sent twice, whatever happened: the error goes
+//! to the client, and its connection ends with the server's, so that neither end
+//! believes in an identity that the other has forgotten.
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use hyper::{
+    Request, Response,
+    body::Incoming,
+    client::conn::{TrySendError, http1},
+    header::HOST,
+};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
+use tower_service::Service;
+
+use super::{
+    Answer, Pool, SendError, after,
+    answer::Place,
+    circuit::Admission,
+    is_not_there,
+    metrics::Outcome,
+    outbound::remove_hop_by_hop,
+    server::{Attempt, Refused, Server},
+};
+use crate::{relay::Body, source::fetch::chain};
+
+/// Told when a server's connection ends that somebody may be authenticated on.
+pub(in crate::relay) type OnEnd = Arc<dyn Fn() + Send + Sync>;
+
+/// The client that a connection is for.
+pub(in crate::relay) struct Client {
+    /// Its address.
+    pub(in crate::relay) source: IpAddr,
+    /// Ends its connection.
+    pub(in crate::relay) on_end: OnEnd,
+}
+
+/// A connection to a server that one client owns. Dropped, it is closed.
+pub(in crate::relay) struct Pinned {
+    server: Arc<Server>,
+    sender: http1::SendRequest<Body>,
+    /// Whether credentials that hold for the connection may have been given on it.
+    is_authenticated: Arc<AtomicBool>,
+    on_end: OnEnd,
+    _connection: AbortOnDropHandle<()>,
+}
+
+impl Pinned {
+    /// From now on the connection speaks for somebody.
+    pub(in crate::relay) fn authenticate(&self) {
+        self.is_authenticated.store(true, Ordering::Release);
+    }
+
+    /// Whether it may speak for somebody.
+    pub(in crate::relay) fn is_authenticated(&self) -> bool {
+        self.is_authenticated.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        self.server.pinned(false);
+        if self.is_authenticated() {
+            (self.on_end)();
+        }
+    }
+}
+
+/// When a body was last seen to move, so that the wait for an answer begins at its end.
+#[derive(Debug)]
+pub(in crate::relay) struct Progress {
+    start: Instant,
+    millis: AtomicU64,
+}
+
+impl Progress {
+    pub(in crate::relay) fn new() -> Self {
+        Self { start: Instant::now(), millis: AtomicU64::new(0) }
+    }
+
+    /// It moved.
+    pub(in crate::relay) fn moved(&self) {
+        let millis = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.millis.store(millis, Ordering::Relaxed);
+    }
+
+    fn last(&self) -> Instant {
+        after(self.start, Duration::from_millis(self.millis.load(Ordering::Relaxed)))
+    }
+}
+
+/// A request that has no answer, and the request itself if it was not sent.
+struct Failed {
+    error: SendError,
+    unsent: Option<Request<Body>>,
+}
+
+impl Pool {
+    /// The answer to a client's request, by its own connection: the one that it has, or a
+    /// new one. With the answer comes the connection, for the next request once the body
+    /// of the answer has ended. `authenticates`: the request carries credentials that will
+    /// hold for the connection. The request names a path alone, and the
+    /// server's own `Host` is set if it has none. Safe to cancel: the connection ends.
+    ///
+    /// # Errors
+    ///
+    /// See [`SendError`]. The connection is closed then.
+    pub(in crate::relay) async fn send_pinned(
+        &self,
+        mut pinned: Option<Pinned>,
+        mut request: Request<Body>,
+        authenticates: bool,
+        progress: &Progress,
+        client: &Client,
+    ) -> Result<(Response<Answer>, Pinned), SendError> {
+        remove_hop_by_hop(request.headers_mut());
+        self.caller.set(request.headers_mut());
+        let deadline = after(Instant::now(), self.response_timeout());
+        let mut failed = None;
+        if let Some(pinned) = pinned.take_if(|pinned| self.is_of_use(pinned)) {
+            let server = Arc::clone(&pinned.server);
+            match server.enter(deadline).await {
+                Ok((attempt, place)) => {
+                    let was_authenticated = pinned.is_authenticated();
+                    let sent = self
+                        .exchange(pinned, attempt, place, request, authenticates, progress)
+                        .await;
+                    match sent {
+                        Ok(answered) => return Ok(answered),
+                        Err(Failed { error, unsent: Some(unsent) }) if !was_authenticated => {
+                            request = unsent;
+                            failed = Some(error);
+                        }
+                        Err(Failed { error, .. }) => return Err(error),
+                    }
+                }
+                Err(Refused::Busy) => return Err(self.busy(&server)),
+                Err(Refused::Stopping) => return Err(SendError::Stopping(self.name.clone())),
+                Err(Refused::NotWell) if pinned.is_authenticated() => return Err(self.unavailable()),
+                Err(Refused::NotWell) => {}
+            }
+        } else if let Some(pinned) = pinned
+            && pinned.is_authenticated()
+        {
+            return Err(SendError::Reset {
+                server: pinned.server.name.clone(),
+                problem: "the connection that the client is authenticated on has ended".to_owned(),
+            });
+        }
+        for server in self.order(Some(client.source)) {
+            let (attempt, place) = match server.enter(deadline).await {
+                Ok(entered) => entered,
+                Err(Refused::NotWell) => continue,
+                Err(Refused::Busy) => return Err(self.busy(server)),
+                Err(Refused::Stopping) => return Err(SendError::Stopping(self.name.clone())),
+            };
+            let pinned = match self.connect(server, client).await {
+                Ok(pinned) => pinned,
+                Err(problem) => {
+                    let error = SendError::Connect { server: server.name.clone(), problem };
+                    attempt.failed(Outcome::Connect, error.to_string());
+                    failed = Some(error);
+                    continue;
+                }
+            };
+            let sent =
+                self.exchange(pinned, attempt, place, request, authenticates, progress).await;
+            match sent {
+                Ok(answered) => return Ok(answered),
+                Err(Failed { error, unsent: Some(unsent) }) if !authenticates => {
+                    request = unsent;
+                    failed = Some(error);
+                }
+                Err(Failed { error, .. }) => return Err(error),
+            }
+        }
+        Err(failed.unwrap_or_else(|| self.unavailable()))
+    }
+
+    /// Whether the next request can go by a connection: it is open, and nobody loses an
+    /// identity if its server is down and another one is asked.
+    fn is_of_use(&self, pinned: &Pinned) -> bool {
+        !pinned.sender.is_closed()
+            && (pinned.is_authenticated()
+                || pinned.server.admission() == Admission::Now && !pinned.server.is_drained())
+    }
+
+    fn busy(&self, server: &Server) -> SendError {
+        SendError::Busy { server: server.name.clone(), after: self.response_timeout() }
+    }
+
+    async fn connect(&self, server: &Arc<Server>, client: &Client) -> Result<Pinned, String> {
+        let io = self.connector.clone().call(server.address().clone());
+        let io = io.await.map_err(|error| chain(&*error))?;
+        let (sender, connection) =
+            http1::handshake(io).await.map_err(|error| chain(&error))?;
+        let is_authenticated = Arc::new(AtomicBool::new(false));
+        let (flag, on_end) = (Arc::clone(&is_authenticated), Arc::clone(&client.on_end));
+        let connection = tokio::spawn(async move {
+            // Whoever waits for an answer is told what went wrong.
+            let _ = connection.await;
+            if flag.load(Ordering::Acquire) {
+                on_end();
+            }
+        });
+        server.pinned(true);
+        Ok(Pinned {
+            server: Arc::clone(server),
+            sender,
+            is_authenticated,
+            on_end: Arc::clone(&client.on_end),
+            _connection: AbortOnDropHandle::new(connection),
+        })
+    }
+
+    async fn exchange(
+        &self,
+        mut pinned: Pinned,
+        attempt: Attempt<'_>,
+        place: Place,
+        mut request: Request<Body>,
+        authenticates: bool,
+        progress: &Progress,
+    ) -> Result<(Response<Answer>, Pinned), Failed> {
+        let name = pinned.server.name.clone();
+        let limit = self.response_timeout();
+        if !request.headers().contains_key(HOST) {
+            request.headers_mut().insert(HOST, pinned.server.host.clone());
+        }
+        if timeout_at(after(Instant::now(), limit), pinned.sender.ready()).await.is_err() {
+            let error = self.busy(&pinned.server);
+            attempt.spoilt(Outcome::Busy);
+            return Err(Failed { error, unsent: Some(request) });
+        }
+        if authenticates {
+            // Before a byte of it is sent: from here on the connection is somebody's.
+            pinned.authenticate();
+        }
+        progress.moved();
+        let began = Instant::now();
+        let mut sending = Box::pin(pinned.sender.try_send_request(request));
+        let sent = loop {
+            let deadline = after(progress.last(), limit);
+            match timeout_at(deadline, &mut sending).await {
+                Ok(sent) => break Some(sent),
+                Err(_) if after(progress.last(), limit) > Instant::now() => {}
+                Err(_) => break None,
+            }
+        };
+        drop(sending);
+        let Some(sent) = sent else {
+            let error = SendError::Timeout { server: name, after: limit };
+            attempt.failed(Outcome::Timeout, error.to_string());
+            return Err(Failed { error, unsent: None });
+        };
+        match sent {
+            Ok(response) => {
+                pinned.server.metrics.seconds.observe(began.elapsed().as_secs_f64());
+                let response = self.judge(&pinned.server, attempt, response);
+                let (mut head, body) = response.into_parts();
+                remove_hop_by_hop(&mut head.headers);
+                Ok((Response::from_parts(head, Answer::new(body, place)), pinned))
+            }
+            Err(error) => Err(failed(attempt, name, error)),
+        }
+    }
+
+    /// What an answer says of its server.
+    fn judge(
+        &self,
+        server: &Server,
+        attempt: Attempt<'_>,
+        response: Response<Incoming>,
+    ) -> Response<Incoming> {
+        let status = response.status();
+        let outcome = if status.is_server_error() { Outcome::ServerError } else { Outcome::Ok };
+        if is_not_there(status) {
+            attempt.failed(outcome, format!("{} answered {status}", server.name));
+        } else {
+            attempt.succeeded(outcome);
+        }
+        response
+    }
+}
+
+fn failed(attempt: Attempt<'_>, server: String, error: TrySendError<Request<Body>>) -> Failed {
+    let (error, unsent) = {
+        let mut error = error;
+        let unsent = error.take_message();
+        (error.into_error(), unsent)
+    };
+    let problem = chain(&error);
+    let (outcome, error) = if unsent.is_some() {
+        (Outcome::Connect, SendError::Connect { server, problem })
+    } else if error.is_user() {
+        (Outcome::Request, SendError::Request { server, problem })
+    } else if error.is_parse() {
+        (Outcome::Invalid, SendError::Invalid { server, problem })
+    } else {
+        (Outcome::Reset, SendError::Reset { server, problem })
+    };
+    match outcome {
+        // The server closed an idle connection, as it may; or the client's body broke.
+        Outcome::Connect | Outcome::Request => attempt.spoilt(outcome),
+        _ => attempt.failed(outcome, error.to_string()),
+    }
+    Failed { error, unsent }
+}
