@@ -24,14 +24,7 @@ fn extent() -> (usize, usize) {
     if std::env::var_os("EXOGATE_SOAK").is_some() { (200, 40) } else { (24, 20) }
 }
 
-/// A relay that proxies to servers on the edge host's loopback.
-pub(super) fn proxying(servers: &[String]) -> Setting {
-    let mut setting = Setting::new();
-    add_proxy(&mut setting.agent, servers);
-    setting.agent.start().unwrap();
-    setting
-}
-
+/// A route that proxies to servers on the edge host's loopback.
 pub(super) fn add_proxy(agent: &mut Agent, servers: &[String]) {
     agent.set("upstream.exchange.servers", servers.to_vec()).unwrap();
     agent.set("upstream.exchange.connections", 1000).unwrap();

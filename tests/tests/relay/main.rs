@@ -14,6 +14,7 @@
 //! | `cluster` | whether another host delivers what a lost one accepted |
 //! | `features` | what else can be configured: TLS, proxies, sockets, tokens |
 //! | `secrets` | what is told to nobody |
+//! | `proxied` | what a proxy does to requests and answers |
 //! | `identities` | whether a server ever takes one client for another: never |
 //! | `hostile`, `hostile_h2` | what a peer that means ill can do: nothing |
 //! | `faults` | what a full disk or a lack of file descriptors does |
@@ -40,6 +41,7 @@ mod identities;
 mod life;
 mod outage;
 mod peers;
+mod proxied;
 mod scan;
 mod secrets;
 

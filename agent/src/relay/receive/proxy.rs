@@ -21,7 +21,7 @@ use crate::{
             upload::{Fault, Gate, Upload},
         },
         route::rewrite,
-        upstream::{Progress, SendError},
+        upstream::{Answered, Progress, SendError},
     },
 };
 
@@ -52,7 +52,7 @@ pub(super) async fn receive(
     let was_bound =
         authenticates || pinned.as_ref().is_some_and(|pinned| pinned.is_authenticated());
     let sent = room.pool.send_pinned(pinned, request, authenticates, &progress, &client).await;
-    let (response, pinned) = match sent {
+    let Answered { response, pinned, is_last } = match sent {
         Ok(answered) => answered,
         Err(error) => {
             let answer = failed(room, &error, fault.get().copied());
@@ -67,11 +67,13 @@ pub(super) async fn receive(
     // An answer in the place of "continue": the body is not wanted, so neither end can
     // tell where a next request would begin.
     let is_unwanted = gate.is_some_and(|gate| !gate.shut());
+    let ends = is_unwanted || (is_last && pinned.is_authenticated());
     let limit = proxy.idle_timeout;
+    let is_reusable = !is_unwanted && !is_last;
     let response = response.map(|answer| {
-        Download::new(answer, pinned, session, pool, limit, !is_unwanted).boxed()
+        Download::new(answer, pinned, session, pool, limit, is_reusable).boxed()
     });
-    if is_unwanted { last(response) } else { response }
+    if ends { last(response) } else { response }
 }
 
 type Prepared = (Request<Body>, Option<Arc<Gate>>);

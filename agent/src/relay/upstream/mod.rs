@@ -72,7 +72,7 @@ use self::{
 pub(in crate::relay) use self::{
     circuit::after,
     outbound::remove_hop_by_hop,
-    pinned::{Client, OnEnd, Pinned, Progress},
+    pinned::{Answered, Client, OnEnd, Pinned, Progress},
 };
 use crate::config::{self, Balance};
 

@@ -23,10 +23,11 @@ use std::{
 };
 
 use hyper::{
-    Request, Response,
+    Request, Response, Version,
     body::Incoming,
     client::conn::{TrySendError, http1},
-    header::HOST,
+    header::{CONNECTION, HOST},
+    http::response::Parts,
 };
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
@@ -108,6 +109,15 @@ impl Progress {
     }
 }
 
+/// The answer to a request.
+pub(in crate::relay) struct Answered {
+    pub(in crate::relay) response: Response<Answer>,
+    /// The connection that it comes by, free when its body has ended.
+    pub(in crate::relay) pinned: Pinned,
+    /// Whether the server closes the connection after it.
+    pub(in crate::relay) is_last: bool,
+}
+
 /// A request that has no answer, and the request itself if it was not sent.
 struct Failed {
     error: SendError,
@@ -116,8 +126,7 @@ struct Failed {
 
 impl Pool {
     /// The answer to a client's request, by its own connection: the one that it has, or a
-    /// new one. With the answer comes the connection, for the next request once the body
-    /// of the answer has ended. `authenticates`: the request carries credentials that will
+    /// new one. `authenticates`: the request carries credentials that will
     /// hold for the connection. The request names a path alone, and the
     /// server's own `Host` is set if it has none. Safe to cancel: the connection ends.
     ///
@@ -131,7 +140,7 @@ impl Pool {
         authenticates: bool,
         progress: &Progress,
         client: &Client,
-    ) -> Result<(Response<Answer>, Pinned), SendError> {
+    ) -> Result<Answered, SendError> {
         remove_hop_by_hop(request.headers_mut());
         self.caller.set(request.headers_mut());
         let deadline = after(Instant::now(), self.response_timeout());
@@ -240,7 +249,7 @@ impl Pool {
         mut request: Request<Body>,
         authenticates: bool,
         progress: &Progress,
-    ) -> Result<(Response<Answer>, Pinned), Failed> {
+    ) -> Result<Answered, Failed> {
         let name = pinned.server.name.clone();
         let limit = self.response_timeout();
         if !request.headers().contains_key(HOST) {
@@ -277,8 +286,10 @@ impl Pool {
                 pinned.server.metrics.seconds.observe(began.elapsed().as_secs_f64());
                 let response = self.judge(&pinned.server, attempt, response);
                 let (mut head, body) = response.into_parts();
+                let is_last = is_last(&head);
                 remove_hop_by_hop(&mut head.headers);
-                Ok((Response::from_parts(head, Answer::new(body, place)), pinned))
+                let response = Response::from_parts(head, Answer::new(body, place));
+                Ok(Answered { response, pinned, is_last })
             }
             Err(error) => Err(failed(attempt, name, error)),
         }
@@ -299,6 +310,20 @@ impl Pool {
             attempt.succeeded(outcome);
         }
         response
+    }
+}
+
+/// Whether a server closes its connection after an answer (RFC 9112, 9.3).
+fn is_last(answer: &Parts) -> bool {
+    let mut options = answer
+        .headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|field| field.to_str().ok())
+        .flat_map(|field| field.split(',').map(str::trim));
+    match answer.version {
+        Version::HTTP_11 => options.any(|option| option.eq_ignore_ascii_case("close")),
+        _ => !options.any(|option| option.eq_ignore_ascii_case("keep-alive")),
     }
 }
 
