@@ -29,7 +29,8 @@ pub use self::{
     relay::{
         Balance, BasicCredentials, Breaker, Certificate, ClientCertificates, Delivery, Ews,
         General, Graph, Handshake, HealthCheck, Jetstream, Limits, Listener, ListenerAddress,
-        PathRule, Proxy, QuerySecret, Relay, Route, RouteKind, Spool, Store, TlsVersion, Tokens, Upstream,
+        Passthrough, PathRule, Proxy, QuerySecret, Relay, Route, RouteKind, Spool, Store,
+        TlsVersion, Tokens, Upstream,
     },
     section::{Admin, Feed, Gate, Log, LogLevel, Mode, OnStop, Privileges, Protocol},
     source::{Source, TEMPORARY},
@@ -37,7 +38,7 @@ pub use self::{
 };
 use self::{
     error::Fault,
-    relay::{RawListener, RawRoute, RawSpool, RawUpstream},
+    relay::{RawListener, RawPassthrough, RawRoute, RawSpool, RawUpstream},
     source::{RawSource, check_name},
     value::Port,
 };
@@ -227,6 +228,7 @@ struct File {
     log: Log,
     listener: Vec<Spanned<RawListener>>,
     route: BTreeMap<Spanned<String>, Spanned<RawRoute>>,
+    passthrough: BTreeMap<Spanned<String>, Spanned<RawPassthrough>>,
     upstream: BTreeMap<Spanned<String>, Spanned<RawUpstream>>,
     spool: Spanned<RawSpool>,
     relay: General,
@@ -274,6 +276,7 @@ impl Default for File {
             log: Log::default(),
             listener: Vec::new(),
             route: BTreeMap::new(),
+            passthrough: BTreeMap::new(),
             upstream: BTreeMap::new(),
             spool: Spanned::new(0..0, RawSpool::default()),
             relay: General::default(),
@@ -288,6 +291,7 @@ impl File {
         relay::resolve(&relay::Raw {
             listeners: &self.listener,
             routes: &self.route,
+            passthroughs: &self.passthrough,
             upstreams: &self.upstream,
             spool: &self.spool,
             general: &self.relay,

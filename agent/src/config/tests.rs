@@ -54,6 +54,7 @@ fn the_example_file_shows_every_option() {
         "[feed]",
         "[[listener]]",
         "[route.x]",
+        "[passthrough.x]",
         "[upstream.x]",
         "[spool]",
         "[spool.jetstream]",

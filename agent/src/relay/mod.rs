@@ -62,6 +62,7 @@ use tokio_util::sync::CancellationToken;
 use self::{
     deliver::{Answered, DeliveryRoute, Prepare},
     listen::{Admission, Inherited, Listener},
+    proxy::passthrough::Passthroughs,
     receive::{Clocked, Kind, Receiver, Room, Watched},
     route::Routes,
     silence::{Heard, Silence},
@@ -183,7 +184,10 @@ impl Relay {
             false => None,
         };
         let routes = Routes::new(relay);
-        let receiver = Receiver { routes, rooms, unrouted: metrics.unrouted };
+        let passthroughs = Some(Passthroughs::new(relay, &pools)).filter(|all| !all.is_empty());
+        let passthroughs = passthroughs.map(Arc::new);
+        let unrouted = metrics.unrouted;
+        let receiver = Receiver { routes, rooms, unrouted, passthroughs };
         let drain = relay.general.drain;
         Ok(Self { listeners, receiver, pools, spool, storage, drain })
     }

@@ -36,7 +36,8 @@ pub(super) fn add_proxy(agent: &mut Agent, servers: &[String]) {
 /// What the server on a port of the edge host's loopback has seen.
 pub(super) fn report(lab: &Lab, port: &str) -> Value {
     let target = SocketAddr::from(([127, 0, 0, 1], port.parse().unwrap()));
-    let get = Get { source: None, target, tls: None, path: "/report".to_owned(), patience: PATIENCE };
+    let get =
+        Get { source: None, target, tls: None, path: "/report".to_owned(), patience: PATIENCE };
     let answer = lab.edge().run_async(Duration::from_secs(10), || get.send()).unwrap();
     let Reached::Answered(answer) = answer else { panic!("no report: {answer:?}") };
     serde_json::from_slice(&answer.body).unwrap()
@@ -44,16 +45,16 @@ pub(super) fn report(lab: &Lab, port: &str) -> Value {
 
 fn no_identity_crosses(scheme: &str) {
     let (users, count) = extent();
-    let lab = Setting::new();
+    let mut setting = Setting::new();
+    let arguments = [users.to_string()];
+    let arguments = arguments.each_ref().map(String::as_str);
     let mut server =
-        python::Server::start(lab.lab.edge(), "ntlm_server.py", &[&users.to_string()]).unwrap();
+        python::Server::start(setting.lab.edge(), "ntlm_server.py", &arguments).unwrap();
     let port = server.line().unwrap();
-    let mut setting = lab;
     add_proxy(&mut setting.agent, &[format!("http://127.0.0.1:{port}")]);
     setting.agent.start().unwrap();
 
-    let mut command =
-        python::command(setting.lab.peer(Peer::Exchange), "ntlm_clients.py").unwrap();
+    let mut command = python::command(setting.lab.peer(Peer::Exchange), "ntlm_clients.py").unwrap();
     command
         .arg(format!("https://{RELAY_NAME}/EWS/"))
         .arg(edge(Family::V4).to_string())

@@ -15,6 +15,7 @@
 //! | `features` | what else can be configured: TLS, proxies, sockets, tokens |
 //! | `secrets` | what is told to nobody |
 //! | `proxied` | what a proxy does to requests and answers |
+//! | `passthrough` | TLS that is not the relay's |
 //! | `identities` | whether a server ever takes one client for another: never |
 //! | `hostile`, `hostile_h2` | what a peer that means ill can do: nothing |
 //! | `faults` | what a full disk or a lack of file descriptors does |
@@ -40,6 +41,7 @@ mod hostile_h2;
 mod identities;
 mod life;
 mod outage;
+mod passthrough;
 mod peers;
 mod proxied;
 mod scan;

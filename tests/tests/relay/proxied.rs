@@ -179,7 +179,9 @@ fn a_client_waits_until_the_server_wants_the_body() {
     // The same connections serve the next one, that is refused before its body.
     asks.send(&expects);
     upstream.head();
-    upstream.send("HTTP/1.1 401 No\r\nWWW-Authenticate: Basic realm=\"a\"\r\nContent-Length: 2\r\n\r\nno");
+    upstream.send(
+        "HTTP/1.1 401 No\r\nWWW-Authenticate: Basic realm=\"a\"\r\nContent-Length: 2\r\n\r\nno",
+    );
     let refused = asks.head();
     assert!(refused.starts_with("HTTP/1.1 401 "), "{refused}");
     assert_eq!(values(&refused, "connection"), ["close"]);
@@ -277,7 +279,8 @@ fn what_is_the_clients_and_the_servers_is_left_alone() {
 
     // A body that grows too large in the sending ends both ends.
     let mut other = client(&setting.lab, &[]);
-    other.send(&post("Transfer-Encoding: chunked\r\n", &format!("400\r\n{}\r\n", "x".repeat(1024))));
+    other
+        .send(&post("Transfer-Encoding: chunked\r\n", &format!("400\r\n{}\r\n", "x".repeat(1024))));
     let mut upstream = server.accept();
     upstream.head();
     other.send("1\r\nx\r\n");

@@ -159,13 +159,19 @@ pub(in crate::config) struct RawListener {
 }
 
 impl RawListener {
-    pub(super) fn define(&self, guarded: &[u16], proxies: bool) -> Result<Listener, String> {
+    pub(super) fn define(
+        &self,
+        guarded: &[u16],
+        proxies: bool,
+        passes: bool,
+    ) -> Result<Listener, String> {
         let address = match (self.address, &self.systemd_socket) {
             (Some(address), None) => ListenerAddress::Bind(address),
             (None, Some(name)) => ListenerAddress::Systemd(name.clone()),
             _ => return Err("a listener needs either an address or a systemd_socket".to_owned()),
         };
-        if self.certificates.is_empty() {
+        // Where TLS is passed on there may be none of our own.
+        if self.certificates.is_empty() && !passes {
             return Err(
                 "a listener needs certificates = [{ chain = \"...\", key = \"...\" }]".to_owned()
             );

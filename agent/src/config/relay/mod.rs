@@ -1,4 +1,4 @@
-//! The relay: `[[listener]]`, `[route.NAME]`, `[upstream.NAME]`, `[spool]` and
+//! The relay: `[[listener]]`, `[route.NAME]`, `[passthrough.NAME]`, `[upstream.NAME]`, `[spool]` and
 //! `[relay]`.
 //!
 //! Without a listener there is no relay, and the agent is a filter alone. Names
@@ -6,6 +6,7 @@
 //! not part of the configuration; it names the files that hold them.
 
 mod listener;
+mod passthrough;
 mod route;
 mod spool;
 mod upstream;
@@ -16,11 +17,15 @@ use serde::Deserialize;
 use toml::Spanned;
 
 pub(super) use self::{
-    listener::RawListener, route::RawRoute, spool::RawSpool, upstream::RawUpstream,
+    listener::RawListener, passthrough::RawPassthrough, route::RawRoute, spool::RawSpool,
+    upstream::RawUpstream,
 };
 pub use self::{
     listener::{Certificate, ClientCertificates, Limits, Listener, ListenerAddress, TlsVersion},
-    route::{Delivery, Ews, Graph, Handshake, PathRule, Proxy, QuerySecret, Route, RouteKind, Tokens},
+    passthrough::Passthrough,
+    route::{
+        Delivery, Ews, Graph, Handshake, PathRule, Proxy, QuerySecret, Route, RouteKind, Tokens,
+    },
     spool::{Jetstream, Spool, Store},
     upstream::{Balance, BasicCredentials, Breaker, HealthCheck, Upstream},
 };
@@ -33,6 +38,8 @@ pub struct Relay {
     pub listeners: Vec<Listener>,
     /// What is taken, and where it goes.
     pub routes: Vec<Route>,
+    /// TLS that is passed on as it is.
+    pub passthroughs: Vec<Passthrough>,
     /// The servers behind it.
     pub upstreams: Vec<Upstream>,
     /// Where notifications wait.
@@ -76,6 +83,7 @@ impl Default for General {
 pub(super) struct Raw<'a> {
     pub(super) listeners: &'a [Spanned<RawListener>],
     pub(super) routes: &'a BTreeMap<Spanned<String>, Spanned<RawRoute>>,
+    pub(super) passthroughs: &'a BTreeMap<Spanned<String>, Spanned<RawPassthrough>>,
     pub(super) upstreams: &'a BTreeMap<Spanned<String>, Spanned<RawUpstream>>,
     pub(super) spool: &'a Spanned<RawSpool>,
     pub(super) general: &'a General,
@@ -106,16 +114,39 @@ pub(super) fn resolve(raw: &Raw<'_>) -> Result<Relay, Fault> {
         }
         routes.push(route);
     }
+    let mut passthroughs: Vec<Passthrough> = Vec::new();
+    for (name, passthrough) in raw.passthroughs {
+        let fault = |message| Fault::new(name.span(), message);
+        check_name(name.get_ref()).map_err(fault)?;
+        let one = passthrough.get_ref().define(name.get_ref(), &upstreams).map_err(fault)?;
+        for server_name in &one.server_names {
+            let taken = passthroughs.iter().find(|other| other.server_names.contains(server_name));
+            let route = routes.iter().find(|route| route.host.as_ref() == Some(server_name));
+            let other = taken
+                .map(|other| format!("passthrough {}", other.name))
+                .or_else(|| route.map(|route| format!("route {}", route.name)));
+            if let Some(other) = other {
+                let message = format!("{server_name} is the name of {other} too");
+                return Err(fault(message));
+            }
+        }
+        passthroughs.push(one);
+    }
     let mut listeners = Vec::new();
     for listener in raw.listeners {
         let fault = |message| Fault::new(listener.span(), message);
         let proxies = routes.iter().any(|route| matches!(route.kind, RouteKind::Proxy(_)));
-        listeners.push(listener.get_ref().define(raw.guarded, proxies).map_err(fault)?);
+        listeners.push(
+            listener
+                .get_ref()
+                .define(raw.guarded, proxies, !passthroughs.is_empty())
+                .map_err(fault)?,
+        );
     }
     let spool = raw.spool.get_ref().define(raw.state_directory);
     let spool = spool.map_err(|message| Fault::new(raw.spool.span(), message))?;
     let general = raw.general.clone();
-    Ok(Relay { listeners, routes, upstreams, spool, general })
+    Ok(Relay { listeners, routes, passthroughs, upstreams, spool, general })
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ const TOKEN_KEYS: &str = "https://login.microsoftonline.com/common/discovery/v2.
 const EXCHANGE_WAITS: Duration = Duration::from_secs(55);
 
 /// More than the 30 minutes that Exchange may be silent in a stream of notifications.
-const LONGEST_SILENCE: Duration = Duration::from_secs(35 * 60);
+pub(super) const LONGEST_SILENCE: Duration = Duration::from_secs(35 * 60);
 
 /// What is taken, what it has to be, and where it goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -255,11 +255,7 @@ pub(in crate::config) struct RawRoute {
 impl RawRoute {
     pub(super) fn define(&self, name: &str, upstreams: &[Upstream]) -> Result<Route, String> {
         self.check_kind()?;
-        let upstream = upstreams.iter().position(|upstream| upstream.name == self.upstream);
-        let upstream = upstream.ok_or_else(|| {
-            let known: Vec<_> = upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
-            format!("there is no upstream {:?}; there are {}", self.upstream, known.join(", "))
-        })?;
+        let upstream = place_of(&self.upstream, upstreams)?;
         let known = upstreams.get(upstream).ok_or("there is no upstream")?;
         self.check_upstream(known)?;
         let body_bytes = match self.body_size {
@@ -350,12 +346,7 @@ impl RawRoute {
     }
 
     fn host(&self) -> Result<Option<String>, String> {
-        let Some(host) = &self.host else { return Ok(None) };
-        let is_fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
-        if host.is_empty() || !host.chars().all(is_fine) {
-            return Err(format!("{host:?} is not a host name; it has no port and no wildcard"));
-        }
-        Ok(Some(host.to_ascii_lowercase()))
+        self.host.as_deref().map(host_name).transpose()
     }
 
     fn path(&self) -> Result<PathRule, String> {
@@ -401,6 +392,23 @@ impl RawRoute {
             }),
         }
     }
+}
+
+/// The place of an upstream of this name.
+pub(super) fn place_of(name: &str, upstreams: &[Upstream]) -> Result<usize, String> {
+    upstreams.iter().position(|upstream| upstream.name == name).ok_or_else(|| {
+        let known: Vec<_> = upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
+        format!("there is no upstream {name:?}; there are {}", known.join(", "))
+    })
+}
+
+/// The name of a host, in lower case.
+pub(super) fn host_name(host: &str) -> Result<String, String> {
+    let is_fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
+    if host.is_empty() || !host.chars().all(is_fine) {
+        return Err(format!("{host:?} is not a host name; it has no port and no wildcard"));
+    }
+    Ok(host.to_ascii_lowercase())
 }
 
 /// A path that normalisation leaves as it is.

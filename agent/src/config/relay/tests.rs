@@ -26,6 +26,24 @@ upstream = "pega"
 upstream_path = "/prweb/"
 "#;
 
+const PROXY: &str = r#"
+[[listener]]
+address = "[::]:443"
+certificates = [{ chain = "/chain.pem", key = "/key.pem" }]
+# of the listener
+
+[upstream.exchange]
+servers = ["https://exchange1.example.com"]
+response_timeout = "5m"
+# of the upstream
+
+[route.exchange]
+kind = "proxy"
+path_prefix = "/EWS/"
+upstream = "exchange"
+# of the route
+"#;
+
 fn parse(text: &str) -> Result<Config, String> {
     Config::parse(Path::new("exogate.toml"), text).map_err(|error| error.to_string())
 }
@@ -46,6 +64,17 @@ fn names_are_resolved_and_defaults_are_those_of_the_field() {
     assert_eq!(upstream.response_timeout, Duration::from_secs(25), "Exchange waits for 60 s");
     let spool = Path::new("/var/lib/exogate/spool").to_owned();
     assert_eq!(relay.spool.store, Store::Disk(spool));
+}
+
+#[test]
+fn a_proxy_takes_what_exchange_takes_and_offers_no_http2() {
+    let relay = parse(PROXY).unwrap().relay;
+    let [route] = relay.routes.as_slice() else { panic!("{:?}", relay.routes) };
+    assert_eq!((route.body_bytes, route.keep_credentials), (64 << 20, true));
+    let proxy = Proxy { idle_timeout: Duration::from_secs(35 * 60), keep_host: true };
+    assert_eq!(route.kind, RouteKind::Proxy(proxy));
+    assert!(!route.is_stored() && !relay.listeners.first().unwrap().http2);
+    assert!(parse(WHOLE).unwrap().relay.listeners.first().unwrap().http2);
 }
 
 #[test]
@@ -111,6 +140,21 @@ fn a_mistake_is_named_with_what_is_allowed() {
                 "host = \"notify.example.com\"\npath = \"/graph/secret\"\nupstream = \"pega\"",
             ),
             "same host and path",
+        ),
+        (
+            change("[upstream.pega]", "[upstream.pega]\nresponse_timeout = \"56s\""),
+            "at most \"55s\"",
+        ),
+        (change("path = \"/graph/secret\"", "path = \"/g\"\nidle_timeout = \"1m\""), "\"proxy\""),
+        (PROXY.replace("# of the listener", "http2 = true"), "authenticate a connection"),
+        (PROXY.replace("# of the route", "keep_credentials = true"), "not for a proxy"),
+        (PROXY.replace("# of the route", "idle_timeout = \"3h\""), "\"1s\" to \"2h\""),
+        (
+            PROXY.replace(
+                "# of the upstream",
+                "credentials = { username = \"a\", password_file = \"/p\" }",
+            ),
+            "upstream without",
         ),
         (format!("{WHOLE}[spool]\nmax_size = \"1KiB\""), "at least \"1MiB\""),
         (format!("{WHOLE}[spool]\nretry_for = \"5s\""), "\"1m\" to \"30d\""),

@@ -1,13 +1,18 @@
 //! The life of a connection: PROXY header, admission, TLS, HTTP, and its end.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use exogate_ebpf::verdict::Action;
 use futures_util::future::BoxFuture;
 use tokio::{io::AsyncWriteExt, net::TcpStream, sync::OwnedSemaphorePermit, time::Instant};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{StartHandshake, TlsAcceptor};
 
-use super::{Handler, Peer, Shared, http, proxy};
+use super::{Handler, Passage, Passed, Peer, Shared, hello, http, proxy};
 
 /// How long the farewell to a health check may take.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -39,13 +44,17 @@ pub(super) enum Outcome {
     NotReading,
     /// What came is no HTTP, or breaks the rules of HTTP/2.
     ProtocolError,
+    /// Its TLS was passed on to a server.
+    PassedOn,
+    /// Its TLS was to be passed on, and there was no server.
+    Unreachable,
     /// It was still open at the end of the draining.
     Cut,
 }
 
 impl Outcome {
     /// Each, in the order of its number.
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::Served,
         Self::Unused,
         Self::Unlisted,
@@ -58,6 +67,8 @@ impl Outcome {
         Self::HeaderTimeout,
         Self::NotReading,
         Self::ProtocolError,
+        Self::PassedOn,
+        Self::Unreachable,
         Self::Cut,
     ];
 
@@ -76,6 +87,8 @@ impl Outcome {
             Self::HeaderTimeout => "header_timeout",
             Self::NotReading => "not_reading",
             Self::ProtocolError => "protocol_error",
+            Self::PassedOn => "passed_on",
+            Self::Unreachable => "unreachable",
             Self::Cut => "cut",
         }
     }
@@ -189,7 +202,20 @@ async fn establish<H: Handler>(
         }
     }
     let begin = Instant::now();
-    let stream = TlsAcceptor::from(shared.tls.current()).accept(stream).await;
+    let stream = match (&shared.passthrough, client) {
+        (Some(passthrough), Some(source)) => {
+            let hello = hello::read(&mut stream).await?;
+            let server_name = hello.server_name();
+            let passage = server_name.as_ref().and_then(|name| passthrough.find(name));
+            if let Some(passage) = passage {
+                let peer = peer(shared, source, is_proxy.then(|| remote.ip()), server_name);
+                return Ok(Box::pin(pass(Arc::clone(shared), passage, stream, hello.bytes, peer)));
+            }
+            let start = StartHandshake::from_parts(hello.accepted, stream);
+            start.into_stream(shared.tls.current()).await
+        }
+        _ => TlsAcceptor::from(shared.tls.current()).accept(stream).await,
+    };
     let Some(source) = client else {
         // The balancer knows now what it wanted to know. A request of its own has
         // no client, so none is read.
@@ -201,14 +227,36 @@ async fn establish<H: Handler>(
     let stream = stream.map_err(|error| outcome_of_handshake(shared, source, &error))?;
     shared.metrics.handshakes.observe(begin.elapsed().as_secs_f64());
     let server_name = stream.get_ref().1.server_name().map(str::to_ascii_lowercase);
-    let peer = Peer {
-        source,
-        proxy: is_proxy.then(|| remote.ip()),
-        server_name,
-        listener: Arc::clone(&shared.name),
-        attached: Arc::default(),
-    };
+    let peer = peer(shared, source, is_proxy.then(|| remote.ip()), server_name);
     Ok(http::serve(shared, stream, peer))
+}
+
+fn peer<H>(
+    shared: &Shared<H>,
+    source: SocketAddr,
+    proxy: Option<IpAddr>,
+    server_name: Option<String>,
+) -> Peer {
+    let listener = Arc::clone(&shared.name);
+    Peer { source, proxy, server_name, listener, attached: Arc::default() }
+}
+
+/// Passes a connection on whose TLS is not ours. Its requests cannot be told apart, so
+/// when we drain it goes on until the end.
+async fn pass<H: Handler>(
+    shared: Arc<Shared<H>>,
+    passage: Arc<dyn Passage>,
+    stream: TcpStream,
+    said: Vec<u8>,
+    peer: Peer,
+) -> Outcome {
+    tokio::select! {
+        passed = passage.pass(stream, said, peer) => match passed {
+            Passed::On => Outcome::PassedOn,
+            Passed::Unreachable => Outcome::Unreachable,
+        },
+        () = shared.drain.cut() => Outcome::Cut,
+    }
 }
 
 fn outcome_of_handshake<H>(shared: &Shared<H>, source: SocketAddr, error: &io::Error) -> Outcome {

@@ -36,6 +36,7 @@ mod connection;
 mod drain;
 mod error;
 mod guard;
+mod hello;
 mod http;
 mod metrics;
 mod proxy;
@@ -54,7 +55,7 @@ use exogate_ebpf::verdict::{Action, Reason};
 use futures_util::future::BoxFuture;
 use hyper::{Request, Response};
 use ipnet::IpNet;
-use tokio::{sync::Semaphore, time::MissedTickBehavior};
+use tokio::{net::TcpStream, sync::Semaphore, time::MissedTickBehavior};
 use tokio_util::task::TaskTracker;
 
 pub use self::{
@@ -92,6 +93,37 @@ pub trait Handler: Send + Sync + 'static {
         request: Request<RequestBody>,
         peer: Arc<Peer>,
     ) -> BoxFuture<'static, Response<Body>>;
+
+    /// The TLS that is not ours, if there is any.
+    fn passthrough(&self) -> Option<Arc<dyn Passthrough>> {
+        None
+    }
+}
+
+/// Which TLS is not ours.
+pub trait Passthrough: Send + Sync + 'static {
+    /// Who takes the connections of clients that ask for a name, given in lower case.
+    fn find(&self, server_name: &str) -> Option<Arc<dyn Passage>>;
+}
+
+/// Takes connections whose TLS is not ours.
+pub trait Passage: Send + Sync + 'static {
+    /// Passes a connection on until it ends; `said` is what its client said already.
+    fn pass(
+        self: Arc<Self>,
+        stream: TcpStream,
+        said: Vec<u8>,
+        peer: Peer,
+    ) -> BoxFuture<'static, Passed>;
+}
+
+/// What became of a connection that was passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passed {
+    /// It reached a server, and ended.
+    On,
+    /// There was no server for it.
+    Unreachable,
 }
 
 /// Who is at the other end of a connection.
@@ -175,6 +207,7 @@ impl Listener {
             trusted_proxies: self.trusted_proxies,
             limits: self.limits,
             admission,
+            passthrough: handler.passthrough(),
             handler,
         });
         for listening in self.sockets {
@@ -271,6 +304,7 @@ struct Shared<H> {
     protocols: Protocols,
     admission: Arc<dyn Admission>,
     handler: Arc<H>,
+    passthrough: Option<Arc<dyn Passthrough>>,
     /// Places for connections at once.
     places: Arc<Semaphore>,
     drain: Arc<Drain>,

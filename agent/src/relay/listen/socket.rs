@@ -5,13 +5,13 @@
 //! stay with systemd: when we stop, connections wait in them for the next start.
 
 use std::{
-    time::Duration,
     io,
     net::{Ipv6Addr, SocketAddr},
+    time::Duration,
 };
 
 use listenfd::ListenFd;
-use socket2::{Domain, Protocol, SockRef, Socket, Type, TcpKeepalive};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use super::Error;
 use crate::config::ListenerAddress;
@@ -123,7 +123,8 @@ fn adopt(socket: std::net::TcpListener, is_own: bool) -> io::Result<Listening> {
     // Connections inherit both.
     let options = SockRef::from(&socket);
     options.set_tcp_nodelay(true)?;
-    options.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE))?;
+    options
+        .set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE))?;
     let address = socket.local_addr()?;
     Ok(Listening { socket: tokio::net::TcpListener::from_std(socket)?, address, is_own })
 }

@@ -8,6 +8,7 @@
 //! - [`session`]: the connections to servers that a client's connection owns.
 //! - [`binding`]: credentials that hold for a connection.
 //! - [`upload`], [`download`]: the bodies.
+//! - [`passthrough`]: TLS that is not ours.
 //!
 //! # No identity crosses
 //!
@@ -19,5 +20,6 @@
 
 pub(in crate::relay) mod binding;
 pub(in crate::relay) mod download;
+pub(in crate::relay) mod passthrough;
 pub(in crate::relay) mod session;
 pub(in crate::relay) mod upload;

@@ -89,7 +89,8 @@ impl Gate {
     }
 
     fn leave(&self, next: u8) -> bool {
-        let change = self.state.compare_exchange(WAITING, next, Ordering::AcqRel, Ordering::Acquire);
+        let change =
+            self.state.compare_exchange(WAITING, next, Ordering::AcqRel, Ordering::Acquire);
         self.upload.wake();
         change.is_err()
     }

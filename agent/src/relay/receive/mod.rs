@@ -29,7 +29,8 @@ pub(super) use self::{
 };
 use super::{
     Body, ews as ews_protocol, forward, graph as graph_protocol,
-    listen::{Handler, Peer, RequestBody},
+    listen::{Handler, Passthrough, Peer, RequestBody},
+    proxy::passthrough::Passthroughs,
     route::{Routes, Target},
     silence::Silence,
     slow::SlowAnswers,
@@ -44,6 +45,8 @@ pub(super) struct Receiver {
     /// One for each route of the configuration, in its order.
     pub(super) rooms: Vec<Room>,
     pub(super) unrouted: RouteMetrics,
+    /// TLS that is not ours, if there is any.
+    pub(super) passthroughs: Option<Arc<Passthroughs>>,
 }
 
 /// All that a route needs to answer.
@@ -99,6 +102,10 @@ impl Handler for Receiver {
         peer: Arc<Peer>,
     ) -> BoxFuture<'static, Response<Body>> {
         Box::pin(async move { self.answer(request, &peer).await })
+    }
+
+    fn passthrough(&self) -> Option<Arc<dyn Passthrough>> {
+        self.passthroughs.clone().map(|all| all as Arc<dyn Passthrough>)
     }
 }
 

@@ -70,9 +70,8 @@ pub(super) async fn receive(
     let ends = is_unwanted || (is_last && pinned.is_authenticated());
     let limit = proxy.idle_timeout;
     let is_reusable = !is_unwanted && !is_last;
-    let response = response.map(|answer| {
-        Download::new(answer, pinned, session, pool, limit, is_reusable).boxed()
-    });
+    let response = response
+        .map(|answer| Download::new(answer, pinned, session, pool, limit, is_reusable).boxed());
     if ends { last(response) } else { response }
 }
 
@@ -87,8 +86,7 @@ fn request(
     progress: &Arc<Progress>,
     fault: &Arc<OnceLock<Fault>>,
 ) -> Result<Prepared, Option<Fault>> {
-    let path_and_query =
-        rewrite(&room.route, inbound.target.path_and_query()).ok_or(None)?;
+    let path_and_query = rewrite(&room.route, inbound.target.path_and_query()).ok_or(None)?;
     let mut headers = std::mem::take(&mut inbound.head.headers);
     if proxy.keep_host {
         let host = HeaderValue::from_str(inbound.target.host()).map_err(|_| None)?;
@@ -97,9 +95,9 @@ fn request(
     // Framed anew: a length that is not the body's would be a way to smuggle.
     let length = headers.remove(CONTENT_LENGTH);
     let expects = inbound.head.version == Version::HTTP_11
-        && headers.get(EXPECT).is_some_and(|value| {
-            value.as_bytes().eq_ignore_ascii_case(b"100-continue")
-        });
+        && headers
+            .get(EXPECT)
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     let body = inbound.body.take().filter(|body| !body.is_end_stream());
     if body.is_none() || !expects {
         headers.remove(EXPECT);

@@ -14,8 +14,7 @@ impl Pool {
     /// Each server that takes requests once, the one to ask first at the front. Of
     /// requests that come from no client `source` is none.
     pub(super) fn order(&self, source: Option<IpAddr>) -> std::vec::IntoIter<&Arc<Server>> {
-        let mut order: Vec<_> =
-            self.servers.iter().filter(|server| !server.is_drained()).collect();
+        let mut order: Vec<_> = self.servers.iter().filter(|server| !server.is_drained()).collect();
         match self.balance {
             Balance::Failover => {}
             Balance::RoundRobin => {

@@ -29,7 +29,7 @@ const IDLE: Duration = Duration::from_secs(15);
 
 /// How long a connection is silent before the kernel asks whether the other end is still
 /// there: devices on the way forget connections after about five minutes.
-const KEEP_ALIVE: Duration = Duration::from_secs(60);
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
 pub(super) type Client = legacy::Client<Connector, Sent>;
 

@@ -33,12 +33,10 @@ mod server;
 pub(in crate::relay) mod stand_in;
 #[cfg(test)]
 mod tests;
+mod tunnel;
 
 use std::{
-    sync::{
-        Arc,
-        atomic::AtomicUsize,
-    },
+    sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
 
@@ -86,6 +84,7 @@ pub struct Pool {
     balance: Balance,
     /// Round-robin's next server.
     next: AtomicUsize,
+    connect_timeout: Duration,
     response_timeout: Duration,
     connections: usize,
     changed: watch::Sender<()>,
@@ -157,6 +156,7 @@ impl Pool {
             connector,
             balance: upstream.balance,
             next: AtomicUsize::new(0),
+            connect_timeout: upstream.connect_timeout,
             response_timeout: upstream.response_timeout,
             connections: upstream.connections,
             changed,

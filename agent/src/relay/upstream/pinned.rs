@@ -104,7 +104,8 @@ impl Progress {
         self.millis.store(millis, Ordering::Relaxed);
     }
 
-    fn last(&self) -> Instant {
+    /// When it last moved.
+    pub(in crate::relay) fn last(&self) -> Instant {
         after(self.start, Duration::from_millis(self.millis.load(Ordering::Relaxed)))
     }
 }
@@ -164,7 +165,9 @@ impl Pool {
                 }
                 Err(Refused::Busy) => return Err(self.busy(&server)),
                 Err(Refused::Stopping) => return Err(SendError::Stopping(self.name.clone())),
-                Err(Refused::NotWell) if pinned.is_authenticated() => return Err(self.unavailable()),
+                Err(Refused::NotWell) if pinned.is_authenticated() => {
+                    return Err(self.unavailable());
+                }
                 Err(Refused::NotWell) => {}
             }
         } else if let Some(pinned) = pinned
@@ -213,15 +216,14 @@ impl Pool {
                 || pinned.server.admission() == Admission::Now && !pinned.server.is_drained())
     }
 
-    fn busy(&self, server: &Server) -> SendError {
+    pub(super) fn busy(&self, server: &Server) -> SendError {
         SendError::Busy { server: server.name.clone(), after: self.response_timeout() }
     }
 
     async fn connect(&self, server: &Arc<Server>, client: &Client) -> Result<Pinned, String> {
         let io = self.connector.clone().call(server.address().clone());
         let io = io.await.map_err(|error| chain(&*error))?;
-        let (sender, connection) =
-            http1::handshake(io).await.map_err(|error| chain(&error))?;
+        let (sender, connection) = http1::handshake(io).await.map_err(|error| chain(&error))?;
         let is_authenticated = Arc::new(AtomicBool::new(false));
         let (flag, on_end) = (Arc::clone(&is_authenticated), Arc::clone(&client.on_end));
         let connection = tokio::spawn(async move {
