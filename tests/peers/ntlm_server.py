@@ -19,6 +19,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import ews
 import spnego
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -98,7 +99,8 @@ class Exchange(BaseHTTPRequestHandler):
             if believed is not None:
                 report["believed"] += 1
                 report["users"][believed] = report["users"].get(believed, 0) + 1
-                if believed != f"EXAMPLE\\{claimed}":
+                # exchangelib says nothing beside.
+                if claimed and believed != f"EXAMPLE\\{claimed}":
                     report["mismatches"].append([believed, claimed, self.path])
         if believed is None:
             return self.challenge(token)
@@ -130,6 +132,8 @@ class Exchange(BaseHTTPRequestHandler):
         known = {"believed": believed, "length": len(body),
                  "digest": hashlib.sha256(body).hexdigest()}
         answer = json.dumps(known).encode()
+        if self.path.endswith("/Exchange.asmx"):
+            return ews.answer(self, believed, body)
         if self.path.endswith("/slow"):
             time.sleep(1.0)
         elif self.path.endswith("/vanish"):
@@ -146,6 +150,9 @@ class Exchange(BaseHTTPRequestHandler):
         elif self.path.endswith("/last"):
             fields.append(("Connection", "close"))
             self.close_connection = True
+        elif self.path.endswith("/64MiB"):
+            answer = bytes(range(256)) * (64 << 12)
+            fields.append(("X-Digest", hashlib.sha256(answer).hexdigest()))
         elif self.path.endswith("/large"):
             answer = answer + b" " * (1 << 20)
         self.send(200, answer, fields)

@@ -16,6 +16,7 @@
 //! | `secrets` | what is told to nobody |
 //! | `proxied` | what a proxy does to requests and answers |
 //! | `passthrough` | TLS that is not the relay's |
+//! | `exchange` | whether exchangelib, requests and curl reach an Exchange server |
 //! | `identities` | whether a server ever takes one client for another: never |
 //! | `hostile`, `hostile_h2` | what a peer that means ill can do: nothing |
 //! | `faults` | what a full disk or a lack of file descriptors does |
@@ -34,6 +35,7 @@ mod checks;
 mod cluster;
 mod day;
 mod dead_letters;
+mod exchange;
 mod faults;
 mod features;
 mod hostile;
