@@ -75,6 +75,11 @@ pub trait Control: Send + Sync + 'static {
         &self,
         order: api::relay::SpoolOrder,
     ) -> BoxFuture<'static, Result<api::relay::SpoolAnswer, String>>;
+    /// Takes servers out of service or back, or says in a sentence why not.
+    fn upstream(
+        &self,
+        order: api::relay::UpstreamOrder,
+    ) -> BoxFuture<'static, Result<api::relay::Upstream, String>>;
 }
 
 /// An address that could not be bound.
@@ -241,6 +246,9 @@ impl Answers {
             match path {
                 "/v1/order" => return obey(request, |order| self.control.obey(order)).await,
                 "/v1/spool" => return obey(request, |order| self.control.spool(order)).await,
+                "/v1/upstream" => {
+                    return obey(request, |order| self.control.upstream(order)).await;
+                }
                 _ => {}
             }
         }

@@ -10,7 +10,7 @@ use super::{
     Control, Health, Server,
     api::{
         self, ExportFormat, Order,
-        relay::{Selection, SpoolAnswer, SpoolOrder},
+        relay::{Selection, SpoolAnswer, SpoolOrder, Upstream, UpstreamOrder},
     },
     client,
 };
@@ -56,6 +56,10 @@ impl Control for Stub {
                 _ => Err("not this one".to_owned()),
             }
         })
+    }
+
+    fn upstream(&self, _: UpstreamOrder) -> BoxFuture<'static, Result<Upstream, String>> {
+        Box::pin(async { Err("not this one".to_owned()) })
     }
 
     fn spool(&self, order: SpoolOrder) -> BoxFuture<'static, Result<SpoolAnswer, String>> {

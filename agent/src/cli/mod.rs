@@ -20,6 +20,7 @@ mod history;
 mod run;
 mod spool;
 mod status;
+mod upstream;
 
 use std::{ffi::OsString, net::IpAddr, path::PathBuf, process::ExitCode};
 
@@ -109,6 +110,9 @@ enum Command {
     /// Work with stored notifications: status, list, show, replay, export, purge
     #[command(subcommand)]
     Spool(spool::Command),
+    /// Work with the servers behind the relay: status, drain, ready
+    #[command(subcommand)]
+    Upstream(upstream::Command),
     /// Work with the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -198,6 +202,7 @@ async fn dispatch(arguments: Arguments, attacher: Option<Attacher>) -> Result<Ex
             export::run(&file, format, sources).await
         }
         Command::Spool(command) => spool::run(&file, command).await,
+        Command::Upstream(command) => upstream::run(&file, command).await,
         Command::Config(ConfigCommand::Check { json }) => config::check(&file, json),
         Command::Documents { directory } => documents::run(&directory),
         Command::Detach { json } => detach::run(&file, json),

@@ -156,7 +156,11 @@ fn write_relay(text: &mut String, relay: &Relay) -> std::fmt::Result {
     }
     for upstream in &relay.upstreams {
         for server in &upstream.servers {
-            let state = if server.up { "up" } else { "DOWN" };
+            let state = match (server.drained, server.up) {
+                (true, _) => "drained, up or down",
+                (false, true) => "up",
+                (false, false) => "DOWN",
+            };
             let since = ago(Some(&server.since.to_string()));
             writeln!(
                 text,

@@ -29,7 +29,7 @@ pub use self::{
     relay::{
         Balance, BasicCredentials, Breaker, Certificate, ClientCertificates, Delivery, Ews,
         General, Graph, Handshake, HealthCheck, Jetstream, Limits, Listener, ListenerAddress,
-        Passthrough, PathRule, Proxy, QuerySecret, Relay, Route, RouteKind, Spool, Store,
+        Maintenance, Passthrough, PathRule, Proxy, QuerySecret, Relay, Route, RouteKind, Spool, Store,
         TlsVersion, Tokens, Upstream,
     },
     section::{Admin, Feed, Gate, Log, LogLevel, Mode, OnStop, Privileges, Protocol},

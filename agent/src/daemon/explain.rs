@@ -13,7 +13,7 @@ use crate::{
         api::{
             Blocked, Check, CheckedFeed, Diff, ExportFormat, Feed, History, Interface, List, Match,
             Obeyed, Order, Packets, Problem, Source, Status, Temporary, Verdict,
-            relay::{SpoolAnswer, SpoolOrder},
+            relay::{SpoolAnswer, SpoolOrder, Upstream, UpstreamOrder},
         },
     },
     allowlist::{self, AllowList, Command, FeedStatus},
@@ -228,6 +228,11 @@ impl Control for Explainer {
     fn spool(&self, order: SpoolOrder) -> BoxFuture<'static, Result<SpoolAnswer, String>> {
         let spool = self.relay.as_deref().and_then(Running::spool);
         Box::pin(relay::obey(order, spool))
+    }
+
+    fn upstream(&self, order: UpstreamOrder) -> BoxFuture<'static, Result<Upstream, String>> {
+        let obeyed = relay::drain(order, self.relay.as_deref());
+        Box::pin(std::future::ready(obeyed))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    admin::api::relay::{Message, Relay, Route, Silent, SpoolAnswer, SpoolOrder, Upstream},
+    admin::api::relay::{Message, Relay, Route, Silent, SpoolAnswer, SpoolOrder, Upstream, UpstreamOrder},
     relay::{
         RouteStatus, Running,
         spool::{self, RecordId, Spool},
@@ -43,6 +43,16 @@ fn route(status: RouteStatus) -> Route {
             .map(|heard| Silent { subscription: heard.subscription, last: heard.at.to_string() })
             .collect(),
     }
+}
+
+/// Takes servers out of service, or back.
+pub(super) fn drain(order: UpstreamOrder, relay: Option<&Running>) -> Result<Upstream, String> {
+    let UpstreamOrder { upstream: name, server, drained } = order;
+    let relay = relay.ok_or("there is no relay: the configuration has no [[listener]]")?;
+    let servers = relay.drain_server(&name, server.as_deref(), drained)?;
+    let server = server.as_deref().unwrap_or("all");
+    tracing::info!(upstream = name, server, drained, "an operator changed what is in service");
+    Ok(Upstream { name, servers })
 }
 
 /// Does something with stored notifications.

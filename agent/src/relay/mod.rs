@@ -26,6 +26,7 @@
 //! an operator can see and replay. An upstream that is away costs nothing but
 //! time and room in the spool.
 
+mod access;
 pub mod deliver;
 pub mod ews;
 mod forward;
@@ -187,7 +188,8 @@ impl Relay {
         let passthroughs = Some(Passthroughs::new(relay, &pools)).filter(|all| !all.is_empty());
         let passthroughs = passthroughs.map(Arc::new);
         let unrouted = metrics.unrouted;
-        let receiver = Receiver { routes, rooms, unrouted, passthroughs };
+        let access_log = relay.general.access_log;
+        let receiver = Receiver { routes, rooms, unrouted, passthroughs, access_log };
         let drain = relay.general.drain;
         Ok(Self { listeners, receiver, pools, spool, storage, drain })
     }
@@ -324,6 +326,26 @@ impl Running {
         }
     }
 
+    /// Takes a server of an upstream, or all of them, out of service or back. What is known
+    /// of its servers then.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such upstream or server, in a sentence.
+    pub fn drain_server(
+        &self,
+        upstream: &str,
+        server: Option<&str>,
+        drained: bool,
+    ) -> Result<Vec<ServerStatus>, String> {
+        let pool = self.pools.iter().find(|pool| pool.name() == upstream).ok_or_else(|| {
+            let names: Vec<_> = self.pools.iter().map(|pool| pool.name()).collect();
+            format!("there is no upstream {upstream:?}; there are {}", names.join(", "))
+        })?;
+        pool.set_drained(server, drained)?;
+        Ok(pool.status())
+    }
+
     /// Reads the files of certificates again; those that are of no use leave the
     /// ones before in force.
     pub async fn reload_certificates(&self) {
@@ -387,7 +409,7 @@ fn deliveries(rooms: &[Room]) -> HashMap<Arc<str>, DeliveryRoute> {
                 .ok_or_else(|| "the route does not take its path any more".to_owned())
         });
         let answered: Option<Arc<Answered>> = match room.kind {
-            Kind::Graph { .. } | Kind::Proxy(_) => None,
+            Kind::Graph { .. } | Kind::Proxy(..) => None,
             Kind::Ews { .. } => Some(Arc::new(receive::answered)),
         };
         DeliveryRoute { pool: Arc::clone(&room.pool), prepare, answered }
@@ -408,6 +430,9 @@ fn kind(route: &config::Route, config: &Config) -> Result<Kind, Error> {
             checks: ews::Checks::load(ews).map_err(|error| failed(error.to_string()))?,
             delivery: ews.delivery,
         },
-        RouteKind::Proxy(proxy) => Kind::Proxy(proxy.clone()),
+        RouteKind::Proxy(proxy) => {
+            let maintenance = receive::Maintenance::load(proxy.maintenance.as_ref());
+            Kind::Proxy(proxy.clone(), maintenance.map_err(failed)?)
+        }
     })
 }

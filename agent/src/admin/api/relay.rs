@@ -25,7 +25,7 @@ pub struct Relay {
 pub struct Route {
     /// Its name.
     pub name: String,
-    /// `graph` or `ews`.
+    /// `graph`, `ews` or `proxy`.
     pub kind: String,
     /// Where it goes.
     pub upstream: String,
@@ -61,6 +61,17 @@ pub struct Upstream {
     pub name: String,
     /// Its servers.
     pub servers: Vec<ServerStatus>,
+}
+
+/// What `/v1/upstream` is asked for, by POST; it is answered with the [`Upstream`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct UpstreamOrder {
+    /// The upstream.
+    pub upstream: String,
+    /// Its server; all of them if not given.
+    pub server: Option<String>,
+    /// Whether nothing new goes there.
+    pub drained: bool,
 }
 
 /// What `/v1/spool` is asked for, by POST.

@@ -88,6 +88,10 @@ pub enum TlsVersion {
 pub struct Limits {
     /// Connections at once; more wait in the kernel's queue.
     pub connections: usize,
+    /// Connections of one source at once.
+    pub source_connections: Option<usize>,
+    /// Requests of one source in a second.
+    pub source_requests: Option<u32>,
     /// Bytes of a request's head.
     pub header_bytes: usize,
     /// From the acceptance of a connection to the end of its TLS handshake.
@@ -105,6 +109,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 10_000,
+            source_connections: None,
+            source_requests: None,
             header_bytes: 32 << 10,
             handshake_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(10),
@@ -142,6 +148,10 @@ pub(in crate::config) struct RawListener {
     trusted_proxies: Vec<Prefix>,
     /// Connections at once.
     connections: Option<u32>,
+    /// Connections of one source at once.
+    source_connections: Option<u32>,
+    /// Requests of one source in a second.
+    source_requests: Option<u32>,
     /// Largest head of a request.
     header_size: Option<Size>,
     /// Limit for a TLS handshake.
@@ -236,8 +246,14 @@ impl RawListener {
             Some(_) => Err(format!("{name} must be \"1s\" to \"1h\"")),
         };
         let Limits { handshake_timeout, header_timeout, body_timeout, idle_timeout, .. } = defaults;
+        if self.source_connections == Some(0) || self.source_requests == Some(0) {
+            return Err("source_connections and source_requests must be at least 1".to_owned());
+        }
+        let source_connections = self.source_connections.and_then(|most| most.try_into().ok());
         Ok(Limits {
             connections,
+            source_connections,
+            source_requests: self.source_requests,
             header_bytes,
             handshake_timeout: time(
                 self.handshake_timeout,

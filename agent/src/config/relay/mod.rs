@@ -24,7 +24,7 @@ pub use self::{
     listener::{Certificate, ClientCertificates, Limits, Listener, ListenerAddress, TlsVersion},
     passthrough::Passthrough,
     route::{
-        Delivery, Ews, Graph, Handshake, PathRule, Proxy, QuerySecret, Route, RouteKind, Tokens,
+        Delivery, Ews, Graph, Handshake, Maintenance, PathRule, Proxy, QuerySecret, Route, RouteKind, Tokens,
     },
     spool::{Jetstream, Spool, Store},
     upstream::{Balance, BasicCredentials, Breaker, HealthCheck, Upstream},
@@ -69,13 +69,15 @@ pub struct General {
     /// How long a stop waits for requests that are under way.
     #[serde(deserialize_with = "value::duration")]
     pub drain: Duration,
+    /// Whether each request is logged.
+    pub access_log: bool,
 }
 
 impl Default for General {
     fn default() -> Self {
         // Below systemd's default of 90 s, and above the 25 s that an upstream may
         // take to answer.
-        Self { drain: Duration::from_secs(30) }
+        Self { drain: Duration::from_secs(30), access_log: false }
     }
 }
 

@@ -131,6 +131,31 @@ pub struct Proxy {
     pub idle_timeout: Duration,
     /// Whether the server is told the host that the client asked for.
     pub keep_host: bool,
+    /// What is answered while an operator has drained all servers; an empty 503 if not
+    /// given.
+    pub maintenance: Option<Maintenance>,
+}
+
+/// The answer while all servers are drained: 503 with this body.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Maintenance {
+    /// File with the body.
+    pub file: PathBuf,
+    /// Its `Content-Type`.
+    #[serde(default = "html")]
+    pub content_type: String,
+    /// After how long clients may try again.
+    #[serde(default = "five_minutes", deserialize_with = "value::duration")]
+    pub retry_after: Duration,
+}
+
+fn html() -> String {
+    "text/html; charset=utf-8".to_owned()
+}
+
+const fn five_minutes() -> Duration {
+    Duration::from_secs(300)
 }
 
 /// When Exchange gets its answer.
@@ -250,6 +275,8 @@ pub(in crate::config) struct RawRoute {
     /// Kind `proxy`: how long the server may send nothing of its answer.
     #[serde(default, deserialize_with = "value::some_duration")]
     idle_timeout: Option<Duration>,
+    /// Kind `proxy`: what is answered while all servers are drained.
+    maintenance: Option<Maintenance>,
 }
 
 impl RawRoute {
@@ -299,6 +326,7 @@ impl RawRoute {
             (self.caller_data_file.is_some(), "caller_data_file", Kind::Ews),
             (self.query_secret.is_some(), "query_secret", Kind::Ews),
             (self.idle_timeout.is_some(), "idle_timeout", Kind::Proxy),
+            (self.maintenance.is_some(), "maintenance", Kind::Proxy),
         ] {
             if given && kind != self.kind {
                 return Err(format!("{key} is for routes of kind {:?}", kind.name()));
@@ -389,6 +417,7 @@ impl RawRoute {
             Kind::Proxy => RouteKind::Proxy(Proxy {
                 idle_timeout: self.idle_timeout.unwrap_or(LONGEST_SILENCE),
                 keep_host: host.is_none(),
+                maintenance: self.maintenance.clone(),
             }),
         }
     }

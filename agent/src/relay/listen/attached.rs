@@ -17,14 +17,27 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
+use super::sources::Place;
+
 /// What belongs to a connection.
 #[derive(Default)]
 pub struct Attached {
+    /// The source's place for the connection, where sources have limits.
+    place: Option<Place>,
     value: OnceLock<Box<dyn Any + Send + Sync>>,
     closer: Closer,
 }
 
 impl Attached {
+    pub(super) fn new(place: Option<Place>) -> Self {
+        Self { place, ..Self::default() }
+    }
+
+    /// Whether the source may make a request now; it counts as made then.
+    pub(super) fn admits(&self) -> bool {
+        self.place.as_ref().is_none_or(Place::admits)
+    }
+
     /// What is attached; the first call attaches it. `None` if it is of another type.
     pub fn get_or_init<T: Any + Send + Sync>(&self, value: impl FnOnce() -> T) -> Option<&T> {
         self.value.get_or_init(|| Box::new(value())).downcast_ref()

@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 use tokio::{io::AsyncWriteExt, net::TcpStream, sync::OwnedSemaphorePermit, time::Instant};
 use tokio_rustls::{StartHandshake, TlsAcceptor};
 
-use super::{Handler, Passage, Passed, Peer, Shared, hello, http, proxy};
+use super::{Handler, Passage, attached::Attached, sources::Place, Passed, Peer, Shared, hello, http, proxy};
 
 /// How long the farewell to a health check may take.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -44,6 +44,8 @@ pub(super) enum Outcome {
     NotReading,
     /// What came is no HTTP, or breaks the rules of HTTP/2.
     ProtocolError,
+    /// Its source has as many connections as it may.
+    SourceLimit,
     /// Its TLS was passed on to a server.
     PassedOn,
     /// Its TLS was to be passed on, and there was no server.
@@ -54,7 +56,7 @@ pub(super) enum Outcome {
 
 impl Outcome {
     /// Each, in the order of its number.
-    pub(super) const ALL: [Self; 15] = [
+    pub(super) const ALL: [Self; 16] = [
         Self::Served,
         Self::Unused,
         Self::Unlisted,
@@ -67,6 +69,7 @@ impl Outcome {
         Self::HeaderTimeout,
         Self::NotReading,
         Self::ProtocolError,
+        Self::SourceLimit,
         Self::PassedOn,
         Self::Unreachable,
         Self::Cut,
@@ -87,6 +90,7 @@ impl Outcome {
             Self::HeaderTimeout => "header_timeout",
             Self::NotReading => "not_reading",
             Self::ProtocolError => "protocol_error",
+            Self::SourceLimit => "source_limit",
             Self::PassedOn => "passed_on",
             Self::Unreachable => "unreachable",
             Self::Cut => "cut",
@@ -201,6 +205,16 @@ async fn establish<H: Handler>(
             return Err(Outcome::Unlisted);
         }
     }
+    let place = match (&shared.sources, client) {
+        (Some(sources), Some(source)) => {
+            let Some(place) = sources.enter(source.ip()) else {
+                refuse(&stream);
+                return Err(Outcome::SourceLimit);
+            };
+            Some(place)
+        }
+        _ => None,
+    };
     let begin = Instant::now();
     let stream = match (&shared.passthrough, client) {
         (Some(passthrough), Some(source)) => {
@@ -208,7 +222,7 @@ async fn establish<H: Handler>(
             let server_name = hello.server_name();
             let passage = server_name.as_ref().and_then(|name| passthrough.find(name));
             if let Some(passage) = passage {
-                let peer = peer(shared, source, is_proxy.then(|| remote.ip()), server_name);
+                let peer = peer(shared, source, is_proxy.then(|| remote.ip()), server_name, place);
                 return Ok(Box::pin(pass(Arc::clone(shared), passage, stream, hello.bytes, peer)));
             }
             let start = StartHandshake::from_parts(hello.accepted, stream);
@@ -227,7 +241,7 @@ async fn establish<H: Handler>(
     let stream = stream.map_err(|error| outcome_of_handshake(shared, source, &error))?;
     shared.metrics.handshakes.observe(begin.elapsed().as_secs_f64());
     let server_name = stream.get_ref().1.server_name().map(str::to_ascii_lowercase);
-    let peer = peer(shared, source, is_proxy.then(|| remote.ip()), server_name);
+    let peer = peer(shared, source, is_proxy.then(|| remote.ip()), server_name, place);
     Ok(http::serve(shared, stream, peer))
 }
 
@@ -236,9 +250,10 @@ fn peer<H>(
     source: SocketAddr,
     proxy: Option<IpAddr>,
     server_name: Option<String>,
+    place: Option<Place>,
 ) -> Peer {
     let listener = Arc::clone(&shared.name);
-    Peer { source, proxy, server_name, listener, attached: Arc::default() }
+    Peer { source, proxy, server_name, listener, attached: Arc::new(Attached::new(place)) }
 }
 
 /// Passes a connection on whose TLS is not ours. Its requests cannot be told apart, so

@@ -41,16 +41,19 @@ pub(super) enum Refusal {
     HostMismatch,
     /// `Transfer-Encoding` is not just `chunked`.
     TransferEncoding,
+    /// Its source makes more requests than it may.
+    SourceLimit,
 }
 
 impl Refusal {
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::Malformed,
         Self::HeadTooLarge,
         Self::Target,
         Self::Host,
         Self::HostMismatch,
         Self::TransferEncoding,
+        Self::SourceLimit,
     ];
 
     /// The name as a metric label.
@@ -62,6 +65,7 @@ impl Refusal {
             Self::Host => "host",
             Self::HostMismatch => "host_mismatch",
             Self::TransferEncoding => "transfer_encoding",
+            Self::SourceLimit => "source_limit",
         }
     }
 }

@@ -127,6 +127,10 @@ async fn answer<H: Handler>(
         shared.metrics.refused(refusal);
         return Ok(plain(StatusCode::BAD_REQUEST, version, under_way));
     }
+    if !peer.attached.admits() {
+        shared.metrics.refused(Refusal::SourceLimit);
+        return Ok(plain(StatusCode::TOO_MANY_REQUESTS, version, under_way));
+    }
     let handler = Arc::clone(&shared.handler);
     let handled = AssertUnwindSafe(async move { handler.handle(request, peer).await });
     match handled.catch_unwind().await {

@@ -41,6 +41,7 @@ mod http;
 mod metrics;
 mod proxy;
 mod socket;
+mod sources;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -66,7 +67,7 @@ pub use self::{
     socket::Inherited,
     tls::Reload,
 };
-use self::{drain::Drain, http::Protocols, metrics::ListenerMetrics, socket::Listening, tls::Tls};
+use self::{drain::Drain, http::Protocols, metrics::ListenerMetrics, socket::Listening, sources::Sources, tls::Tls};
 use super::Body;
 use crate::config::{self, Limits};
 
@@ -198,6 +199,7 @@ impl Listener {
         let tasks = TaskTracker::new();
         let shared = Arc::new(Shared {
             protocols: Protocols::new(&self.limits),
+            sources: Sources::new(self.limits.source_connections, self.limits.source_requests),
             places: Arc::new(Semaphore::new(self.limits.connections)),
             drain: Arc::clone(&drain),
             tasks: tasks.clone(),
@@ -305,6 +307,8 @@ struct Shared<H> {
     admission: Arc<dyn Admission>,
     handler: Arc<H>,
     passthrough: Option<Arc<dyn Passthrough>>,
+    /// What each source may take, if that is limited.
+    sources: Option<Arc<Sources>>,
     /// Places for connections at once.
     places: Arc<Semaphore>,
     drain: Arc<Drain>,

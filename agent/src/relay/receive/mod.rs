@@ -26,9 +26,10 @@ use self::answer::empty;
 pub(super) use self::{
     ews::answered,
     metrics::{Clocked, Metrics, RouteMetrics, Watched},
+    proxy::Maintenance,
 };
 use super::{
-    Body, ews as ews_protocol, forward, graph as graph_protocol,
+    Body, access, ews as ews_protocol, forward, graph as graph_protocol,
     listen::{Handler, Passthrough, Peer, RequestBody},
     proxy::passthrough::Passthroughs,
     route::{Routes, Target},
@@ -47,6 +48,8 @@ pub(super) struct Receiver {
     pub(super) unrouted: RouteMetrics,
     /// TLS that is not ours, if there is any.
     pub(super) passthroughs: Option<Arc<Passthroughs>>,
+    /// Whether each request is logged.
+    pub(super) access_log: bool,
 }
 
 /// All that a route needs to answer.
@@ -80,7 +83,7 @@ pub(super) enum Kind {
         delivery: config::Delivery,
     },
     /// Requests of clients.
-    Proxy(config::Proxy),
+    Proxy(config::Proxy, Maintenance),
 }
 
 /// A request that has found its route.
@@ -113,9 +116,13 @@ impl Receiver {
     async fn answer(&self, request: Request<RequestBody>, peer: &Peer) -> Response<Body> {
         let since = Instant::now();
         let (mut head, body) = request.into_parts();
+        let method = head.method.clone();
         let refuse = |reason, status| {
             self.unrouted.refuse(reason);
             self.unrouted.answered(status, since.elapsed());
+            if self.access_log {
+                access::refused(peer, &method, reason, status);
+            }
             empty(status)
         };
         let target = match Target::parse(&head) {
@@ -125,6 +132,9 @@ impl Receiver {
         let room = self.routes.find(&target).and_then(|found| self.rooms.get(found.place));
         let Some(room) = room else { return refuse("no_route", StatusCode::NOT_FOUND) };
         let source = peer.source.ip();
+        let entry = self
+            .access_log
+            .then(|| access::Entry::new(&method, &head.headers, &target, &room.route));
         let is_upgrade = proxy::is_upgrade(&head.headers);
         forward::clean(&mut head.headers, &room.route, target.host(), source);
         let inbound = Inbound { head, body: Some(body), target: &target, peer, since, is_upgrade };
@@ -133,10 +143,15 @@ impl Receiver {
                 graph::receive(room, checks, *handshake, inbound).await
             }
             Kind::Ews { checks, delivery } => ews::receive(room, checks, *delivery, inbound).await,
-            Kind::Proxy(proxy) => proxy::receive(room, proxy, inbound).await,
+            Kind::Proxy(proxy, maintenance) => {
+                proxy::receive(room, proxy, maintenance, inbound).await
+            }
         };
         let took = since.elapsed();
         room.metrics.answered(response.status(), took);
+        if let Some(entry) = entry {
+            entry.answered(peer, &room.route, &response, took);
+        }
         if let Some(endpoint) = &room.endpoint {
             endpoint.answered(took);
         }

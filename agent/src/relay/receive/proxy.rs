@@ -2,16 +2,18 @@
 
 use std::sync::{Arc, OnceLock};
 
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, Full};
 use hyper::{
     Method, Request, Response, StatusCode, Uri, Version,
-    body::Body as _,
-    header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderValue, UPGRADE},
+    body::{Body as _, Bytes},
+    header::{
+        CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderValue, RETRY_AFTER, UPGRADE,
+    },
 };
 
 use super::{Inbound, Room};
 use crate::{
-    config::Proxy,
+    config::{self, Proxy},
     relay::{
         Body,
         proxy::{
@@ -28,6 +30,7 @@ use crate::{
 pub(super) async fn receive(
     room: &Room,
     proxy: &Proxy,
+    maintenance: &Maintenance,
     mut inbound: Inbound<'_>,
 ) -> Response<Body> {
     if inbound.is_upgrade {
@@ -38,6 +41,13 @@ pub(super) async fn receive(
     let Some(session) = session else {
         return room.refuse("http2", StatusCode::MISDIRECTED_REQUEST);
     };
+    let pool = room.route.upstream;
+    let pinned = session.take(pool);
+    // Who has a connection keeps it until it ends.
+    let is_alone = pinned.as_ref().is_none_or(|pinned| !pinned.is_authenticated());
+    if is_alone && room.pool.is_drained() {
+        return maintenance.answer(room.refuse("maintenance", StatusCode::SERVICE_UNAVAILABLE));
+    }
     let authenticates = binding::authenticates(&inbound.head.headers);
     let progress = Arc::new(Progress::new());
     let fault = Arc::new(OnceLock::new());
@@ -46,9 +56,7 @@ pub(super) async fn receive(
         Err(Some(fault)) => return last(room.refuse(fault.name(), fault.status())),
         Err(None) => return room.refuse("upstream_target", StatusCode::BAD_REQUEST),
     };
-    let pool = room.route.upstream;
     let client = session::client(inbound.peer);
-    let pinned = session.take(pool);
     let was_bound =
         authenticates || pinned.as_ref().is_some_and(|pinned| pinned.is_authenticated());
     let sent = room.pool.send_pinned(pinned, request, authenticates, &progress, &client).await;
@@ -148,6 +156,32 @@ fn failed(room: &Room, error: &SendError, fault: Option<Fault>) -> Response<Body
     };
     tracing::warn!(route = room.route.name, %error, %status, "no answer for a client");
     room.refuse(reason, status)
+}
+
+/// What is answered while all servers are drained.
+#[derive(Debug, Default)]
+pub(in crate::relay) struct Maintenance(Option<(Bytes, HeaderValue, HeaderValue)>);
+
+impl Maintenance {
+    /// Reads its file, which blocks.
+    pub(in crate::relay) fn load(given: Option<&config::Maintenance>) -> Result<Self, String> {
+        let Some(given) = given else { return Ok(Self::default()) };
+        let file = given.file.display();
+        let body = std::fs::read(&given.file)
+            .map_err(|error| format!("maintenance.file: {file} cannot be read: {error}"))?;
+        let content_type = HeaderValue::from_str(&given.content_type)
+            .map_err(|error| format!("maintenance.content_type: {error}"))?;
+        Ok(Self(Some((body.into(), content_type, given.retry_after.as_secs().into()))))
+    }
+
+    fn answer(&self, refusal: Response<Body>) -> Response<Body> {
+        let Some((body, content_type, retry_after)) = &self.0 else { return refusal };
+        let body = Full::new(body.clone()).map_err(|never| match never {}).boxed();
+        let mut response = refusal.map(|_| body);
+        response.headers_mut().insert(CONTENT_TYPE, content_type.clone());
+        response.headers_mut().insert(RETRY_AFTER, retry_after.clone());
+        response
+    }
 }
 
 /// The last answer of its connection.

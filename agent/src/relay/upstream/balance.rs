@@ -39,6 +39,34 @@ impl Pool {
     }
 }
 
+/// Servers that an operator takes out of service.
+impl Pool {
+    /// Sends nothing new to a server, or to all of them; or does so again. What is under
+    /// way goes on.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such server, in a sentence.
+    pub fn set_drained(&self, server: Option<&str>, drained: bool) -> Result<(), String> {
+        let is_meant = |one: &&Arc<Server>| server.is_none_or(|name| one.name == name);
+        let mut meant = self.servers.iter().filter(is_meant).peekable();
+        if meant.peek().is_none() {
+            let names: Vec<_> = self.servers.iter().map(|server| server.name.as_str()).collect();
+            let server = server.unwrap_or_default();
+            return Err(format!("there is no server {server:?}; there are {}", names.join(", ")));
+        }
+        meant.for_each(|server| server.set_drained(drained));
+        // Whoever waits for a server looks again.
+        self.changed.send_replace(());
+        Ok(())
+    }
+
+    /// Whether an operator has taken all servers out of service.
+    pub fn is_drained(&self) -> bool {
+        self.servers.iter().all(|server| server.is_drained())
+    }
+}
+
 /// How much a source belongs to a server. When a server goes, only its own sources go
 /// elsewhere, and when it comes back they return (rendezvous hashing).
 fn affinity(source: IpAddr, server: &str) -> u64 {

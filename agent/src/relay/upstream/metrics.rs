@@ -52,6 +52,7 @@ impl Outcome {
 pub struct Metrics {
     up: IntGaugeVec,
     open: IntGaugeVec,
+    drained: IntGaugeVec,
     requests: IntCounterVec,
     seconds: HistogramVec,
     failed_probes: IntCounterVec,
@@ -79,6 +80,13 @@ impl Metrics {
             ),
             &SERVER,
         )?;
+        let drained = IntGaugeVec::new(
+            Opts::new(
+                "exogate_upstream_drained",
+                "1 while an operator has taken the server out of service.",
+            ),
+            &SERVER,
+        )?;
         let requests = IntCounterVec::new(
             Opts::new("exogate_upstream_requests_total", "Requests to the server, by result."),
             &["upstream", "server", "result"],
@@ -102,10 +110,11 @@ impl Metrics {
         )?;
         registry.register(Box::new(up.clone()))?;
         registry.register(Box::new(open.clone()))?;
+        registry.register(Box::new(drained.clone()))?;
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(seconds.clone()))?;
         registry.register(Box::new(failed_probes.clone()))?;
-        Ok(Self { up, open, requests, seconds, failed_probes })
+        Ok(Self { up, open, drained, requests, seconds, failed_probes })
     }
 
     /// Those of one server, looked up once.
@@ -116,6 +125,7 @@ impl Metrics {
         ServerMetrics {
             up,
             open: self.open.with_label_values(&labels),
+            drained: self.drained.with_label_values(&labels),
             requests: Outcome::ALL.map(|outcome| {
                 let labels = [upstream, server, outcome.name()];
                 (outcome, self.requests.with_label_values(&labels))
@@ -131,6 +141,7 @@ impl Metrics {
 pub(super) struct ServerMetrics {
     pub(super) up: IntGauge,
     pub(super) open: IntGauge,
+    pub(super) drained: IntGauge,
     requests: [(Outcome, IntCounter); 9],
     pub(super) seconds: Histogram,
     pub(super) failed_probes: IntCounter,

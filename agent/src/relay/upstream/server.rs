@@ -33,6 +33,12 @@ pub struct ServerStatus {
     pub since: Timestamp,
     /// What went wrong last, be it long ago.
     pub last_problem: Option<String>,
+    /// Whether an operator has taken it out of service.
+    #[serde(default)]
+    pub drained: bool,
+    /// Requests under way, and connections that clients own.
+    #[serde(default)]
+    pub load: usize,
 }
 
 pub(super) struct Server {
@@ -122,6 +128,11 @@ impl Server {
         self.is_drained.load(Ordering::Relaxed)
     }
 
+    pub(super) fn set_drained(&self, drained: bool) {
+        self.is_drained.store(drained, Ordering::Relaxed);
+        self.metrics.drained.set(i64::from(drained));
+    }
+
     /// The whole address of a path.
     pub(super) fn uri(&self, path_and_query: PathAndQuery) -> Result<Uri, hyper::http::Error> {
         let mut parts = Parts::default();
@@ -191,6 +202,8 @@ impl Server {
             up: circuit.is_up(),
             since: circuit.since,
             last_problem: circuit.problem.clone(),
+            drained: self.is_drained(),
+            load: self.load(),
         }
     }
 
