@@ -17,6 +17,7 @@
 //! | `proxied` | what a proxy does to requests and answers |
 //! | `passthrough` | TLS that is not the relay's |
 //! | `exchange` | whether exchangelib, requests and curl reach an Exchange server |
+//! | `service` | fail-over, draining, limits and the access log of the proxy |
 //! | `identities` | whether a server ever takes one client for another: never |
 //! | `hostile`, `hostile_h2` | what a peer that means ill can do: nothing |
 //! | `faults` | what a full disk or a lack of file descriptors does |
@@ -48,6 +49,7 @@ mod peers;
 mod proxied;
 mod scan;
 mod secrets;
+mod service;
 
 use std::{path::Path, time::Duration};
 

@@ -378,6 +378,23 @@ fn whoever_is_nobody_does_not_notice_that_a_server_closes() {
         assert_eq!(values(&head, "connection"), [""; 0]);
         drop(upstream);
     }
+    // What may have been done is not done again, and what may be done twice is.
     asks.send(&plain);
-    server.accept();
+    let mut upstream = server.accept();
+    upstream.head();
+    drop(upstream);
+    assert!(asks.head().starts_with("HTTP/1.1 502 "));
+    server.is_quiet();
+    asks.send(&format!("GET /EWS/a HTTP/1.1\r\nHost: {RELAY_NAME}\r\n\r\n"));
+    let mut upstream = server.accept();
+    upstream.head();
+    upstream.send(OK);
+    assert!(asks.head().starts_with("HTTP/1.1 200 "));
+    asks.send(&format!("GET /EWS/a HTTP/1.1\r\nHost: {RELAY_NAME}\r\n\r\n"));
+    upstream.head();
+    drop(upstream);
+    let mut upstream = server.accept();
+    upstream.head();
+    upstream.send(OK);
+    assert!(asks.head().starts_with("HTTP/1.1 200 "));
 }

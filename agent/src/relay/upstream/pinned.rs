@@ -8,8 +8,8 @@
 //! # When things fail
 //!
 //! Until credentials have been seen on a pinned connection, a request that was
-//! certainly not sent is sent on a new one, and a server that cannot be reached is
-//! passed over. Afterwards nothing is sent twice, whatever happened: the error goes
+//! certainly not sent is sent on a new one, one that may be made twice goes to the next
+//! server, and a server that cannot be reached is passed over. Afterwards nothing is sent twice, whatever happened: the error goes
 //! to the client, and its connection ends with the server's, so that neither end
 //! believes in an identity that the other has forgotten.
 
@@ -23,8 +23,8 @@ use std::{
 };
 
 use hyper::{
-    Request, Response, Version,
-    body::Incoming,
+    HeaderMap, Method, Request, Response, Uri, Version,
+    body::{Body as _, Incoming},
     client::conn::{TrySendError, http1},
     header::{CONNECTION, HOST},
     http::response::Parts,
@@ -125,6 +125,46 @@ struct Failed {
     unsent: Option<Request<Body>>,
 }
 
+impl Failed {
+    /// What went wrong, and the request if it may be sent again: it was not sent, or there
+    /// is no answer to it and it may be made twice.
+    fn again(self, replay: Option<&Replay>) -> (SendError, Option<Request<Body>>) {
+        let Self { error, unsent } = self;
+        let is_unanswered = matches!(
+            error,
+            SendError::Reset { .. } | SendError::Invalid { .. } | SendError::Timeout { .. }
+        );
+        let again = unsent.or_else(|| replay.filter(|_| is_unanswered).map(Replay::request));
+        (error, again)
+    }
+}
+
+/// A request without a body that may be made twice (RFC 9110, 9.2.1).
+struct Replay {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+}
+
+impl Replay {
+    fn of(request: &Request<Body>) -> Option<Self> {
+        let is_whole = request.body().is_end_stream();
+        (request.method().is_safe() && is_whole).then(|| Self {
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            headers: request.headers().clone(),
+        })
+    }
+
+    fn request(&self) -> Request<Body> {
+        let mut request = Request::new(Body::default());
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.headers.clone();
+        request
+    }
+}
+
 impl Pool {
     /// The answer to a client's request, by its own connection: the one that it has, or a
     /// new one. `authenticates`: the request carries credentials that will
@@ -144,6 +184,7 @@ impl Pool {
     ) -> Result<Answered, SendError> {
         remove_hop_by_hop(request.headers_mut());
         self.caller.set(request.headers_mut());
+        let replay = Replay::of(&request).filter(|_| !authenticates);
         let deadline = after(Instant::now(), self.response_timeout());
         let mut failed = None;
         if let Some(pinned) = pinned.take_if(|pinned| self.is_of_use(pinned)) {
@@ -156,11 +197,14 @@ impl Pool {
                         .await;
                     match sent {
                         Ok(answered) => return Ok(answered),
-                        Err(Failed { error, unsent: Some(unsent) }) if !was_authenticated => {
-                            request = unsent;
+                        Err(failure) => {
+                            let (error, again) = failure.again(replay.as_ref());
+                            let Some(again) = again.filter(|_| !was_authenticated) else {
+                                return Err(error);
+                            };
+                            request = again;
                             failed = Some(error);
                         }
-                        Err(Failed { error, .. }) => return Err(error),
                     }
                 }
                 Err(Refused::Busy) => return Err(self.busy(&server)),
@@ -198,11 +242,12 @@ impl Pool {
                 self.exchange(pinned, attempt, place, request, authenticates, progress).await;
             match sent {
                 Ok(answered) => return Ok(answered),
-                Err(Failed { error, unsent: Some(unsent) }) if !authenticates => {
-                    request = unsent;
+                Err(failure) => {
+                    let (error, again) = failure.again(replay.as_ref());
+                    let Some(again) = again.filter(|_| !authenticates) else { return Err(error) };
+                    request = again;
                     failed = Some(error);
                 }
-                Err(Failed { error, .. }) => return Err(error),
             }
         }
         Err(failed.unwrap_or_else(|| self.unavailable()))

@@ -1,0 +1,158 @@
+//! The proxy in the place of a load balancer: fail-over, draining, limits, the access log.
+
+use std::{fs, thread, time::Duration};
+
+use exogate_tests::{
+    http::{Get, Response},
+    lab::{Family, Lab, Peer, edge},
+    notification::RELAY_NAME,
+    peer::{HTTPS, PATIENCE, Reached},
+    pega::{Mood, Pega},
+};
+use rustls::pki_types::ServerName;
+use serde_json::Value;
+
+use super::{SOON, Setting, identities::add_proxy};
+
+/// A relay that proxies to two servers, not started yet.
+fn setting() -> (Setting, [Pega; 2]) {
+    let mut setting = Setting::new();
+    let servers = [8091, 8092].map(|port| Pega::start(&setting.lab, port).unwrap());
+    add_proxy(&mut setting.agent, &servers.each_ref().map(Pega::url));
+    setting.agent.set("upstream.exchange.response_timeout", "2s").unwrap();
+    (setting, servers)
+}
+
+/// Gets a path through the proxy, on a connection of its own.
+fn get(lab: &Lab, path: &str) -> Reached<Response> {
+    let peer = Peer::Exchange;
+    let get = Get {
+        source: Some(peer.address(Family::V4)),
+        target: (edge(Family::V4), HTTPS).into(),
+        tls: Some((lab.authority().client().unwrap(), ServerName::try_from(RELAY_NAME).unwrap())),
+        path: path.to_owned(),
+        patience: PATIENCE,
+    };
+    lab.peer(peer).run_async(Duration::from_secs(30), || get.send()).unwrap()
+}
+
+fn status(lab: &Lab, path: &str) -> u16 {
+    get(lab, path).answer().unwrap().status
+}
+
+fn count(server: &Pega, path: &str) -> usize {
+    server.received().iter().filter(|request| request.target.starts_with(path)).count()
+}
+
+#[test]
+fn what_may_be_made_twice_does_not_fail_while_servers_do() {
+    let (mut setting, mut servers) = setting();
+    let agent = &mut setting.agent;
+    agent.set("upstream.exchange.balance", "least-connections").unwrap();
+    agent.set("upstream.exchange.health.path", "/ews/healthcheck.htm").unwrap();
+    agent.set("upstream.exchange.health.interval", "1s").unwrap();
+    agent.set("upstream.exchange.health.timeout", "1s").unwrap();
+    agent.start().unwrap();
+    let lab = setting.lab.clone();
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let load = thread::spawn(move || {
+        let mut statuses = Vec::new();
+        while stopped.try_recv().is_err() {
+            statuses.push(status(&lab, &format!("/EWS/safe/{}", statuses.len())));
+        }
+        statuses
+    });
+    // All that clients ask goes to one of the two, which fails in its way.
+    for mood in [Mood::Resets, Mood::Hangs, Mood::Answers(503, None)] {
+        servers[0].feel(mood);
+        let down = [("server", "127.0.0.1:8091")];
+        setting
+            .agent
+            .wait_until("the server is seen to be down", SOON, |metrics| {
+                metrics.sum("exogate_upstream_up", &down) == Some(0.0)
+            })
+            .unwrap();
+        let before = count(&servers[1], "/EWS/");
+        servers[1].wait_until("it has all of it", SOON, |got| got.len() > before + 3).unwrap();
+        servers[0].feel(Mood::Well);
+        setting
+            .agent
+            .wait_until("the server is back", SOON, |metrics| {
+                metrics.sum("exogate_upstream_up", &down) == Some(1.0)
+            })
+            .unwrap();
+    }
+    servers[0].stop();
+    thread::sleep(Duration::from_secs(2));
+    stop.send(()).unwrap();
+    let statuses = load.join().unwrap();
+    let failed: Vec<_> = statuses.iter().filter(|status| **status != 200).collect();
+    // A 503 of the application itself is an answer; only those of the one mood may show.
+    assert!(failed.iter().all(|status| **status == 503), "{failed:?}");
+    assert!(failed.len() < statuses.len() / 4, "{} of {}", failed.len(), statuses.len());
+}
+
+#[test]
+fn an_operator_drains_servers_and_clients_are_told_of_maintenance() {
+    let (mut setting, servers) = setting();
+    let page = setting.lab.directory().join("maintenance.html");
+    fs::write(&page, "<p>back at noon</p>").unwrap();
+    let path = page.to_str().unwrap();
+    setting.agent.set("route.exchange.maintenance.file", path).unwrap();
+    setting.agent.set("relay.access_log", true).unwrap();
+    setting.agent.set("log.format", "json").unwrap();
+    setting.agent.start().unwrap();
+    assert_eq!(status(&setting.lab, "/EWS/a?token=hunter2"), 200);
+    assert_eq!(count(&servers[0], "/EWS/a"), 1, "the first one is asked first");
+
+    let first = ["upstream", "drain", "exchange", "127.0.0.1:8091"];
+    let shown = setting.agent.json(&first).unwrap();
+    assert_eq!(shown[0]["servers"][0]["drained"], true, "{shown}");
+    assert_eq!(status(&setting.lab, "/EWS/b"), 200);
+    assert_eq!((count(&servers[0], "/EWS/b"), count(&servers[1], "/EWS/b")), (0, 1));
+
+    setting.agent.print(&["upstream", "drain", "exchange"]).unwrap();
+    let answer = get(&setting.lab, "/EWS/c").answer().unwrap();
+    assert_eq!((answer.status, answer.text().as_str()), (503, "<p>back at noon</p>"));
+    assert_eq!(answer.headers["retry-after"], "300");
+    let drained = setting.agent.print(&["upstream", "status"]).unwrap();
+    assert_eq!(drained.matches(": drained,").count(), 2, "{drained}");
+
+    setting.agent.print(&["upstream", "ready", "exchange"]).unwrap();
+    assert_eq!(status(&setting.lab, "/EWS/d"), 200);
+    assert_eq!(count(&servers[0], "/EWS/d"), 1);
+    let wrong = setting.agent.cli(&["upstream", "drain", "exchange", "nobody:1"]).unwrap();
+    assert!(wrong.code != 0 && wrong.stderr.contains("127.0.0.1:8091"), "{}", wrong.stderr);
+
+    // Each request has its line, and no line has the secret.
+    let log = setting.agent.log();
+    let lines: Vec<Value> = log
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|line| line["target"] == "access")
+        .collect();
+    let told: Vec<_> =
+        lines.iter().map(|line| (&line["request"], &line["status"])).collect();
+    let expected = serde_json::json!([
+        [format!("{RELAY_NAME}/EWS/a?token=..."), 200],
+        [format!("{RELAY_NAME}/EWS/b"), 200],
+        [format!("{RELAY_NAME}/EWS/c"), 503],
+        [format!("{RELAY_NAME}/EWS/d"), 200],
+    ]);
+    assert_eq!(serde_json::json!(told), expected, "{log}");
+    assert!(!log.contains("hunter2"), "{log}");
+}
+
+#[test]
+fn a_source_that_asks_too_often_is_told_to_wait() {
+    let (mut setting, servers) = setting();
+    setting.agent.listener().unwrap().insert("source_requests".to_owned(), 3.into());
+    setting.agent.start().unwrap();
+    let statuses: Vec<_> = (0..40).map(|_| status(&setting.lab, "/EWS/often")).collect();
+    let refused = statuses.iter().filter(|status| **status == 429).count();
+    assert!(refused > 0, "{statuses:?}");
+    assert_eq!(count(&servers[0], "/EWS/often"), 40 - refused, "{statuses:?}");
+    let reason = [("reason", "source_limit")];
+    let refused = f64::from(u32::try_from(refused).unwrap());
+    assert_eq!(setting.metric("exogate_relay_malformed_requests_total", &reason), refused);
+}
