@@ -18,6 +18,7 @@
 //! | `passthrough` | TLS that is not the relay's |
 //! | `exchange` | whether exchangelib, requests and curl reach an Exchange server |
 //! | `service` | fail-over, draining, limits and the access log of the proxy |
+//! | `examples` | whether the example configurations start, tunnels included |
 //! | `identities` | whether a server ever takes one client for another: never |
 //! | `hostile`, `hostile_h2` | what a peer that means ill can do: nothing |
 //! | `faults` | what a full disk or a lack of file descriptors does |
@@ -36,6 +37,7 @@ mod checks;
 mod cluster;
 mod day;
 mod dead_letters;
+mod examples;
 mod exchange;
 mod faults;
 mod features;

@@ -45,10 +45,14 @@ impl RawPassthrough {
         if !(1..=7200).contains(&self.idle_timeout.as_secs()) {
             return Err("idle_timeout must be \"1s\" to \"2h\"".to_owned());
         }
+        let upstream = route::place_of(&self.upstream, upstreams)?;
+        if upstreams.get(upstream).is_some_and(|upstream| upstream.proxy.is_some()) {
+            return Err("a passthrough needs an upstream without proxy".to_owned());
+        }
         Ok(Passthrough {
             name: name.to_owned(),
             server_names: names.collect::<Result<_, _>>()?,
-            upstream: route::place_of(&self.upstream, upstreams)?,
+            upstream,
             idle_timeout: self.idle_timeout,
         })
     }

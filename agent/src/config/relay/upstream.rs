@@ -9,6 +9,7 @@ use hyper::{
 use serde::Deserialize;
 
 use super::{super::value, Certificate};
+use crate::source::fetch;
 
 /// A pool of servers that answer alike.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct Upstream {
     pub ca_file: Option<PathBuf>,
     /// What the relay shows when a server asks for a certificate.
     pub client_certificate: Option<Certificate>,
+    /// HTTP proxy that is asked to CONNECT.
+    pub proxy: Option<fetch::Proxy>,
     /// `Host` of the requests; that of the server if not given.
     pub host: Option<HeaderValue>,
     /// Which server is asked.
@@ -115,6 +118,8 @@ pub(in crate::config) struct RawUpstream {
     ca_file: Option<PathBuf>,
     /// What is shown to servers that ask.
     client_certificate: Option<Certificate>,
+    /// HTTP proxy to reach the servers through.
+    proxy: Option<fetch::Proxy>,
     /// `Host` of the requests.
     host: Option<String>,
     /// `failover`, `round-robin`, `least-connections` or `source`.
@@ -198,6 +203,7 @@ impl RawUpstream {
             servers,
             ca_file: self.ca_file.clone(),
             client_certificate: self.client_certificate.clone(),
+            proxy: self.proxy.clone(),
             host: host.transpose()?,
             balance: self.balance,
             health: self.health.clone(),

@@ -10,18 +10,21 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::BoxFuture;
+use futures_util::{TryFutureExt, future::BoxFuture};
 use hyper::{Uri, http::uri::Scheme};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::{
-    client::legacy::{self, connect::HttpConnector},
+    client::legacy::{
+        self,
+        connect::{HttpConnector, proxy::Tunnel},
+    },
     rt::{TokioExecutor, TokioIo, TokioTimer},
 };
 use tokio::net::TcpStream;
 use tower_service::Service;
 
 use super::{Error, outbound::Sent};
-use crate::{config, relay::BoxError, tls};
+use crate::{config, relay::BoxError, source::fetch::tunnel, tls};
 
 /// Below the 20 s after which Tomcat, on which Pega often runs, closes a connection
 /// without requests: whoever closes first does not lose a request to the other.
@@ -63,15 +66,45 @@ pub(super) fn connector(upstream: &config::Upstream) -> Result<Connector, Error>
         .with_tls_config(tls)
         .https_or_http()
         .enable_http1()
-        .wrap_connector(http);
+        .wrap_connector(match &upstream.proxy {
+            Some(proxy) => Way::Proxied(tunnel(proxy, http)),
+            None => Way::Direct(http),
+        });
     Ok(Connector { https, limit: upstream.connect_timeout })
 }
 
 /// Connects within a limit that includes the name and the TLS handshake.
 #[derive(Clone)]
 pub(super) struct Connector {
-    https: HttpsConnector<HttpConnector>,
+    https: HttpsConnector<Way>,
     limit: Duration,
+}
+
+/// To a server itself, or through an HTTP proxy that is asked to CONNECT.
+#[derive(Clone)]
+enum Way {
+    Direct(HttpConnector),
+    Proxied(Tunnel<HttpConnector>),
+}
+
+impl Service<Uri> for Way {
+    type Response = TokioIo<TcpStream>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        match self {
+            Self::Direct(http) => http.poll_ready(context).map_err(Into::into),
+            Self::Proxied(tunnel) => tunnel.poll_ready(context).map_err(Into::into),
+        }
+    }
+
+    fn call(&mut self, server: Uri) -> Self::Future {
+        match self {
+            Self::Direct(http) => Box::pin(http.call(server).map_err(Into::into)),
+            Self::Proxied(tunnel) => Box::pin(tunnel.call(server).map_err(Into::into)),
+        }
+    }
 }
 
 impl Service<Uri> for Connector {

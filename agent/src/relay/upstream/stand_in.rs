@@ -238,6 +238,7 @@ pub(crate) fn upstream(servers: &[&StandIn]) -> config::Upstream {
         servers: servers.iter().map(|server| server.uri()).collect(),
         ca_file: None,
         client_certificate: None,
+        proxy: None,
         host: None,
         balance: config::Balance::Failover,
         health: None,

@@ -297,7 +297,8 @@ fn refused(url: &Uri, response: &Response<Incoming>) -> Error {
     Error::Status { url, status, retry_after }
 }
 
-fn tunnel(Proxy(proxy): &Proxy, http: HttpConnector) -> Tunnel<HttpConnector> {
+/// Connections through a proxy.
+pub(crate) fn tunnel(Proxy(proxy): &Proxy, http: HttpConnector) -> Tunnel<HttpConnector> {
     match intercept(proxy) {
         Some(intercept) => {
             let tunnel = Tunnel::new(intercept.uri().clone(), http);
