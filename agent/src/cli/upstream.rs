@@ -51,7 +51,9 @@ pub(super) async fn run(file: &File, command: Command) -> Result<ExitCode, Failu
             let status: Status =
                 client::get(&config.admin.socket, "/v1/status").await.map_err(Failure::new)?;
             let Some(Relay { upstreams, .. }) = status.relay else {
-                return Err(Failure::new("there is no relay: the configuration has no [[listener]]"));
+                return Err(Failure::new(
+                    "there is no relay: the configuration has no [[listener]]",
+                ));
             };
             show(&upstreams, json)
         }
@@ -63,9 +65,8 @@ pub(super) async fn run(file: &File, command: Command) -> Result<ExitCode, Failu
 async fn order(config: &Config, which: Which, drained: bool) -> Result<ExitCode, Failure> {
     let Which { upstream, server, json } = which;
     let order = UpstreamOrder { upstream, server, drained };
-    let upstream: Upstream = client::post(&config.admin.socket, "/v1/upstream", &order)
-        .await
-        .map_err(Failure::new)?;
+    let upstream: Upstream =
+        client::post(&config.admin.socket, "/v1/upstream", &order).await.map_err(Failure::new)?;
     show(&[upstream], json)
 }
 

@@ -29,8 +29,8 @@ pub use self::{
     relay::{
         Balance, BasicCredentials, Breaker, Certificate, ClientCertificates, Delivery, Ews,
         General, Graph, Handshake, HealthCheck, Jetstream, Limits, Listener, ListenerAddress,
-        Maintenance, Passthrough, PathRule, Proxy, QuerySecret, Relay, Route, RouteKind, Spool, Store,
-        TlsVersion, Tokens, Upstream,
+        Maintenance, Passthrough, PathRule, Proxy, QuerySecret, Relay, Route, RouteKind, Spool,
+        Store, TlsVersion, Tokens, Upstream,
     },
     section::{Admin, Feed, Gate, Log, LogLevel, Mode, OnStop, Privileges, Protocol},
     source::{Source, TEMPORARY},

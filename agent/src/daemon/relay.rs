@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use crate::{
-    admin::api::relay::{Message, Relay, Route, Silent, SpoolAnswer, SpoolOrder, Upstream, UpstreamOrder},
+    admin::api::relay::{
+        Message, Relay, Route, Silent, SpoolAnswer, SpoolOrder, Upstream, UpstreamOrder,
+    },
     relay::{
         RouteStatus, Running,
         spool::{self, RecordId, Spool},

@@ -19,7 +19,12 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn new(method: &Method, headers: &HeaderMap, target: &Target, route: &Route) -> Self {
+    pub(super) fn new(
+        method: &Method,
+        headers: &HeaderMap,
+        target: &Target,
+        route: &Route,
+    ) -> Self {
         let target = match route.kind {
             RouteKind::Proxy(_) => target.redacted(),
             // Nobody may guess the path.

@@ -131,8 +131,7 @@ fn an_operator_drains_servers_and_clients_are_told_of_maintenance() {
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .filter(|line| line["target"] == "access")
         .collect();
-    let told: Vec<_> =
-        lines.iter().map(|line| (&line["request"], &line["status"])).collect();
+    let told: Vec<_> = lines.iter().map(|line| (&line["request"], &line["status"])).collect();
     let expected = serde_json::json!([
         [format!("{RELAY_NAME}/EWS/a?token=..."), 200],
         [format!("{RELAY_NAME}/EWS/b"), 200],

@@ -24,7 +24,8 @@ pub use self::{
     listener::{Certificate, ClientCertificates, Limits, Listener, ListenerAddress, TlsVersion},
     passthrough::Passthrough,
     route::{
-        Delivery, Ews, Graph, Handshake, Maintenance, PathRule, Proxy, QuerySecret, Route, RouteKind, Tokens,
+        Delivery, Ews, Graph, Handshake, Maintenance, PathRule, Proxy, QuerySecret, Route,
+        RouteKind, Tokens,
     },
     spool::{Jetstream, Spool, Store},
     upstream::{Balance, BasicCredentials, Breaker, HealthCheck, Upstream},

@@ -71,7 +71,8 @@ fn a_proxy_takes_what_exchange_takes_and_offers_no_http2() {
     let relay = parse(PROXY).unwrap().relay;
     let [route] = relay.routes.as_slice() else { panic!("{:?}", relay.routes) };
     assert_eq!((route.body_bytes, route.keep_credentials), (64 << 20, true));
-    let proxy = Proxy { idle_timeout: Duration::from_secs(35 * 60), keep_host: true, maintenance: None };
+    let proxy =
+        Proxy { idle_timeout: Duration::from_secs(35 * 60), keep_host: true, maintenance: None };
     assert_eq!(route.kind, RouteKind::Proxy(proxy));
     assert!(!route.is_stored() && !relay.listeners.first().unwrap().http2);
     assert!(parse(WHOLE).unwrap().relay.listeners.first().unwrap().http2);

@@ -12,7 +12,9 @@ use futures_util::future::BoxFuture;
 use tokio::{io::AsyncWriteExt, net::TcpStream, sync::OwnedSemaphorePermit, time::Instant};
 use tokio_rustls::{StartHandshake, TlsAcceptor};
 
-use super::{Handler, Passage, attached::Attached, sources::Place, Passed, Peer, Shared, hello, http, proxy};
+use super::{
+    Handler, Passage, Passed, Peer, Shared, attached::Attached, hello, http, proxy, sources::Place,
+};
 
 /// How long the farewell to a health check may take.
 const FAREWELL: Duration = Duration::from_secs(1);

@@ -67,7 +67,10 @@ pub use self::{
     socket::Inherited,
     tls::Reload,
 };
-use self::{drain::Drain, http::Protocols, metrics::ListenerMetrics, socket::Listening, sources::Sources, tls::Tls};
+use self::{
+    drain::Drain, http::Protocols, metrics::ListenerMetrics, socket::Listening, sources::Sources,
+    tls::Tls,
+};
 use super::Body;
 use crate::config::{self, Limits};
 
