@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hyper::{Uri, header::HeaderValue, http::uri::Parts, http::uri::PathAndQuery};
+use hyper::{Uri, header::HeaderValue};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -15,6 +15,8 @@ use super::{
     Error,
     answer::Place,
     circuit::{Admission, Admitted, Circuit},
+    connect::Connector,
+    connection::Connections,
     metrics::{Metrics, Outcome, ServerMetrics},
 };
 use crate::config;
@@ -36,7 +38,7 @@ pub(super) struct Server {
     /// Host and port.
     pub(super) name: String,
     pub(super) host: HeaderValue,
-    uri: Uri,
+    pub(super) connections: Connections,
     upstream: String,
     places: Arc<Semaphore>,
     under_way: TaskTracker,
@@ -60,6 +62,7 @@ impl Server {
     pub(super) fn new(
         upstream: &config::Upstream,
         uri: &Uri,
+        connector: Connector,
         under_way: TaskTracker,
         changed: watch::Sender<()>,
         metrics: &Metrics,
@@ -75,7 +78,7 @@ impl Server {
         let host = upstream.host.clone().map_or_else(own, Ok)?;
         Ok(Self {
             host,
-            uri: uri.clone(),
+            connections: Connections::new(connector, uri.clone()),
             upstream: upstream.name.clone(),
             places: Arc::new(Semaphore::new(upstream.connections)),
             under_way,
@@ -84,15 +87,6 @@ impl Server {
             metrics: metrics.of(&upstream.name, &name),
             name,
         })
-    }
-
-    /// The whole address of a path.
-    pub(super) fn uri(&self, path_and_query: PathAndQuery) -> Result<Uri, hyper::http::Error> {
-        let mut parts = Parts::default();
-        parts.scheme = self.uri.scheme().cloned();
-        parts.authority = self.uri.authority().cloned();
-        parts.path_and_query = Some(path_and_query);
-        Uri::from_parts(parts).map_err(Into::into)
     }
 
     /// Lets a request in, as soon as there is a place for it.
