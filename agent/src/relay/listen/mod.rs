@@ -32,6 +32,7 @@ mod accept;
 mod activity;
 mod body;
 mod connection;
+mod dormant;
 mod drain;
 mod error;
 mod guard;
@@ -161,7 +162,7 @@ impl Listener {
         let drain = Arc::new(Drain::default());
         let tasks = TaskTracker::new();
         let shared = Arc::new(Shared {
-            protocols: Protocols::new(&self.limits),
+            protocols: Arc::new(Protocols::new(&self.limits)),
             places: Arc::new(Semaphore::new(self.limits.connections)),
             drain: Arc::clone(&drain),
             tasks: tasks.clone(),
@@ -264,7 +265,7 @@ struct Shared<H> {
     metrics: Arc<ListenerMetrics>,
     trusted_proxies: Vec<IpNet>,
     limits: Limits,
-    protocols: Protocols,
+    protocols: Arc<Protocols>,
     admission: Arc<dyn Admission>,
     handler: Arc<H>,
     /// Places for connections at once.
