@@ -101,15 +101,21 @@ impl Setting {
 
     /// Starts a contender, and waits until it serves.
     pub async fn start(&self, kind: Kind) -> Result<Contender> {
-        self.launch(kind, UPSTREAM)?.when_up(Traffic::Ews).await
+        self.launch(kind, UPSTREAM, &[])?.when_up(Traffic::Ews).await
+    }
+
+    /// The same for one that has its core as soon as it wants it, whatever else the
+    /// machine has to do. It must not want all of it.
+    pub async fn start_prompt(&self, kind: Kind) -> Result<Contender> {
+        self.launch(kind, UPSTREAM, &["chrt", "--rr", "1"])?.when_up(Traffic::Ews).await
     }
 
     /// Starts exogate with an upstream that is down.
     pub async fn start_alone(&self) -> Result<Contender> {
-        self.launch(Kind::Exogate, NOWHERE)?.when_up(Traffic::Graph).await
+        self.launch(Kind::Exogate, NOWHERE, &[])?.when_up(Traffic::Graph).await
     }
 
-    fn launch(&self, kind: Kind, upstream: u16) -> Result<Contender> {
+    fn launch(&self, kind: Kind, upstream: u16, by: &[&str]) -> Result<Contender> {
         let home = self.directory.join(kind.name());
         if home.exists() {
             fs::remove_dir_all(&home)?;
@@ -117,7 +123,7 @@ impl Setting {
         fs::create_dir_all(&home)?;
         let configuration = home.join("configuration");
         let mut command = Command::new("taskset");
-        command.args(["--cpu-list", PROXY_CORE]);
+        command.args(["--cpu-list", PROXY_CORE]).args(by);
         let text = match kind {
             Kind::Nginx => {
                 command.arg("nginx").arg("-e").arg(home.join("log")).arg("-c").arg(&configuration);

@@ -221,7 +221,10 @@ impl Bench {
     async fn latency(&mut self) -> Result<()> {
         let slowest = self.maxima.values().copied().min_by(f64::total_cmp);
         let rate = slowest.unwrap_or(2.0 * RATE) / 2.0;
-        let contenders = self.start_all().await?;
+        let mut contenders = Vec::new();
+        for kind in &self.kinds {
+            contenders.push(self.setting.start_prompt(*kind).await?);
+        }
         let direct = Setting::direct();
         let targets: Vec<_> =
             std::iter::once(&direct).chain(contenders.iter().map(|it| &it.target)).collect();

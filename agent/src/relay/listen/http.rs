@@ -5,12 +5,7 @@
 //! ends nothing else.
 
 use std::{
-    convert::Infallible,
-    future::poll_fn,
-    panic::AssertUnwindSafe,
-    pin::{Pin, pin},
-    sync::Arc,
-    task::Poll,
+    convert::Infallible, future::poll_fn, panic::AssertUnwindSafe, pin::pin, sync::Arc, task::Poll,
     time::Duration,
 };
 
@@ -36,6 +31,7 @@ use super::{
     attached::Closer,
     body::{RequestBody, ResponseBody},
     connection::Outcome,
+    dormant::Dormant,
     guard::{self, Refusal},
 };
 use crate::{config::Limits, relay::Body};
@@ -102,13 +98,20 @@ pub(super) fn serve<H: Handler>(
             answer(Arc::clone(&shared), Arc::clone(&activity), Arc::clone(&peer), request)
         }
     });
-    let stream = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
+    let watch = {
+        let activity = Arc::clone(&activity);
+        move |stream| TokioIo::new(Watched::new(stream, activity))
+    };
     let shared = Arc::clone(shared);
+    let protocols = Arc::clone(&shared.protocols);
     if is_http1 {
-        let connection = Box::pin(shared.protocols.http1.serve_connection(stream, service));
-        drive(shared, activity, closer, connection, is_http1).boxed()
+        let serve = move |stream| protocols.http1.serve_connection(watch(stream), service);
+        drive(shared, activity, closer, Dormant::new(stream, serve), is_http1).boxed()
     } else {
-        let connection = Box::pin(shared.protocols.http2.serve_connection(stream, service));
+        let serve = move |stream| protocols.http2.serve_connection(watch(stream), service);
+        let mut connection = Dormant::new(stream, serve);
+        // The server speaks as soon as the client.
+        connection.wake();
         drive(shared, activity, closer, connection, is_http1).boxed()
     }
 }
@@ -156,14 +159,15 @@ fn plain(status: StatusCode, version: Version, request: UnderWay) -> Response<Re
 
 /// Polls a connection, keeps its deadlines and lets it end when we drain or when it
 /// is told to.
-async fn drive<H, C>(
+async fn drive<H, F, C>(
     shared: Arc<Shared<H>>,
     activity: Arc<Activity>,
     closer: Closer,
-    mut connection: Pin<Box<C>>,
+    mut connection: Dormant<F, C>,
     is_http1: bool,
 ) -> Outcome
 where
+    F: FnOnce(TlsStream<TcpStream>) -> C + Unpin,
     C: GracefulConnection<Error = hyper::Error> + Future<Output = Result<(), hyper::Error>>,
 {
     let limits = &shared.limits;
@@ -174,7 +178,9 @@ where
     let mut is_ending = false;
     poll_fn(|cx| {
         loop {
-            if let Poll::Ready(result) = connection.as_mut().poll(cx) {
+            if let Poll::Ready(Some(awake)) = connection.poll_awake(cx)
+                && let Poll::Ready(result) = awake.poll(cx)
+            {
                 return Poll::Ready(outcome(&shared, &activity, result));
             }
             is_draining = is_draining || drain.as_mut().poll(cx).is_ready();
@@ -185,7 +191,7 @@ where
             if is_told && !is_ending {
                 is_ending = true;
                 activity.end();
-                connection.as_mut().graceful_shutdown();
+                end(&mut connection);
                 continue;
             }
             let (mut deadline, mut expired) = activity.deadline(limits);
@@ -213,7 +219,7 @@ where
                     // HTTP/2 says so, in case a request is on its way.
                     is_ending = true;
                     activity.end();
-                    connection.as_mut().graceful_shutdown();
+                    end(&mut connection);
                     armed = activity.deadline(limits).0;
                 }
                 _ => armed = deadline,
@@ -222,6 +228,17 @@ where
         }
     })
     .await
+}
+
+/// Lets a connection end after what it has begun.
+fn end<F, C>(connection: &mut Dormant<F, C>)
+where
+    F: FnOnce(TlsStream<TcpStream>) -> C,
+    C: GracefulConnection,
+{
+    if let Some(connection) = connection.wake() {
+        connection.graceful_shutdown();
+    }
 }
 
 fn outcome<H>(

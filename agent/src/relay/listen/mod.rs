@@ -33,6 +33,7 @@ mod activity;
 mod attached;
 mod body;
 mod connection;
+mod dormant;
 mod drain;
 mod error;
 mod guard;
@@ -201,7 +202,7 @@ impl Listener {
         let drain = Arc::new(Drain::default());
         let tasks = TaskTracker::new();
         let shared = Arc::new(Shared {
-            protocols: Protocols::new(&self.limits),
+            protocols: Arc::new(Protocols::new(&self.limits)),
             sources: Sources::new(self.limits.source_connections, self.limits.source_requests),
             places: Arc::new(Semaphore::new(self.limits.connections)),
             drain: Arc::clone(&drain),
@@ -306,7 +307,7 @@ struct Shared<H> {
     metrics: Arc<ListenerMetrics>,
     trusted_proxies: Vec<IpNet>,
     limits: Limits,
-    protocols: Protocols,
+    protocols: Arc<Protocols>,
     admission: Arc<dyn Admission>,
     handler: Arc<H>,
     passthrough: Option<Arc<dyn Passthrough>>,

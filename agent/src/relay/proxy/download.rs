@@ -17,7 +17,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::session::Session;
 use crate::relay::{
     BoxError,
-    upstream::{Answer, Pinned, after},
+    upstream::{Pinned, Streamed, after},
 };
 
 /// The server said nothing for too long.
@@ -27,7 +27,7 @@ pub(in crate::relay) struct Silent(Duration);
 
 /// The body of an answer.
 pub(in crate::relay) struct Download {
-    answer: Answer,
+    answer: Streamed,
     /// Comes back to the session if the answer ends well.
     pinned: Option<Pinned>,
     session: Arc<Session>,
@@ -43,7 +43,7 @@ pub(in crate::relay) struct Download {
 impl Download {
     /// `pool` is its place in the configuration.
     pub(in crate::relay) fn new(
-        answer: Answer,
+        answer: Streamed,
         pinned: Pinned,
         session: Arc<Session>,
         pool: usize,

@@ -18,7 +18,7 @@ use crate::{
         },
         forward,
         spool::{Message, NewRecord},
-        upstream::Repeat,
+        upstream::{BodyError, Repeat, SendError},
     },
 };
 
@@ -74,8 +74,8 @@ async fn pass_through(
     judged: Judged,
 ) -> Response<Body> {
     let until = inbound.since.checked_add(room.pool.response_timeout()).unwrap_or(inbound.since);
-    match timeout_at(until, ask_upstream(room, inbound, body, until)).await {
-        Ok(Ok((answer, body))) => {
+    match ask_upstream(room, inbound, body, until).await {
+        Ok((answer, body)) => {
             room.metrics.passed.inc();
             match answer {
                 SubscriptionStatus::Ok => room.hear(&judged.lanes),
@@ -83,15 +83,35 @@ async fn pass_through(
             }
             response(body)
         }
-        Ok(Err((reason, problem))) => {
+        Err(Unanswered { reason, status, problem }) => {
             tracing::warn!(
                 route = room.route.name,
                 problem,
-                "no answer for Exchange; answered 502, so that it is repeated"
+                %status,
+                "no answer for Exchange; answered so that it is repeated"
             );
-            room.refuse(reason, StatusCode::BAD_GATEWAY)
+            room.refuse(reason, status)
         }
-        Err(_) => room.refuse("upstream_unanswered", StatusCode::GATEWAY_TIMEOUT),
+    }
+}
+
+/// Why Exchange has no answer of the upstream.
+struct Unanswered {
+    /// As a metric label.
+    reason: &'static str,
+    /// What Exchange gets instead.
+    status: StatusCode,
+    problem: String,
+}
+
+impl Unanswered {
+    fn of(problem: &impl ToString) -> Self {
+        let (reason, status) = ("upstream_unanswered", StatusCode::BAD_GATEWAY);
+        Self { reason, status, problem: problem.to_string() }
+    }
+
+    fn late(problem: &impl ToString) -> Self {
+        Self { status: StatusCode::GATEWAY_TIMEOUT, ..Self::of(problem) }
     }
 }
 
@@ -101,17 +121,23 @@ async fn ask_upstream(
     inbound: Inbound<'_>,
     body: Bytes,
     until: Instant,
-) -> Result<(SubscriptionStatus, Bytes), (&'static str, String)> {
-    let unanswered = |problem: String| ("upstream_unanswered", problem);
+) -> Result<(SubscriptionStatus, Bytes), Unanswered> {
     let target = inbound.target.path_and_query();
     let request = forward::outbound(&room.route, target, inbound.head.headers, body)
-        .ok_or_else(|| unanswered("the request cannot be rewritten".to_owned()))?;
+        .ok_or_else(|| Unanswered::of(&"the request cannot be rewritten"))?;
     // Once it was sent, only Exchange may repeat it: it knows whether it was answered.
-    let answer = room.pool.send(request, Repeat::Unsent).await;
-    let (head, body) = answer.map_err(|error| unanswered(error.to_string()))?.into_parts();
-    let body = body.read(LARGEST_ANSWER, until).await;
-    let body = body.map_err(|error| unanswered(error.to_string()))?;
-    answer::pass_through(head.status, body).map_err(|wrong| ("upstream_answer", wrong.to_string()))
+    let answer = room.pool.send_by(request, Repeat::Unsent, until).await;
+    let answer = answer.map_err(|error| match error {
+        SendError::Timeout { .. } | SendError::Busy { .. } => Unanswered::late(&error),
+        _ => Unanswered::of(&error),
+    })?;
+    let (head, body) = answer.into_parts();
+    let body = body.read(LARGEST_ANSWER, until).await.map_err(|error| match error {
+        BodyError::Timeout => Unanswered::late(&error),
+        _ => Unanswered::of(&error),
+    })?;
+    answer::pass_through(head.status, body)
+        .map_err(|wrong| Unanswered { reason: "upstream_answer", ..Unanswered::of(&wrong) })
 }
 
 /// Exchange is answered when it is durable.

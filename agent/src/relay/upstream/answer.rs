@@ -6,13 +6,14 @@ use std::{
 };
 
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Bytes, Frame, SizeHint};
 use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Instant, timeout_at},
 };
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use super::connection::Reply;
 use crate::relay;
 
 /// A request's place at a server, from before it is sent to the end of its answer.
@@ -25,7 +26,7 @@ pub(super) struct Place {
 /// The body of an answer. While it lives, the request counts as under way.
 #[derive(Debug)]
 pub struct Answer {
-    body: Incoming,
+    body: Reply,
     _place: Place,
 }
 
@@ -44,7 +45,7 @@ pub enum BodyError {
 }
 
 impl Answer {
-    pub(super) const fn new(body: Incoming, place: Place) -> Self {
+    pub(super) const fn new(body: Reply, place: Place) -> Self {
         Self { body, _place: place }
     }
 

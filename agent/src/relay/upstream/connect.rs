@@ -1,8 +1,4 @@
-//! The HTTP client of a pool: kept-alive HTTP/1.1 over TCP or verified TLS.
-//!
-//! HTTP/2 is not offered. A request has a connection for itself, so that one that
-//! breaks or stalls takes nothing else with it, and so that the limit on requests
-//! is one on connections too.
+//! Connects to a server: TCP or verified TLS, and HTTP/1.1 in it. HTTP/2 is not offered.
 
 use std::{
     io,
@@ -14,64 +10,20 @@ use futures_util::{TryFutureExt, future::BoxFuture};
 use hyper::{Uri, http::uri::Scheme};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::{
-    client::legacy::{
-        self,
-        connect::{HttpConnector, proxy::Tunnel},
-    },
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    client::legacy::connect::{HttpConnector, proxy::Tunnel},
+    rt::TokioIo,
 };
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-use super::{Error, outbound::Sent};
+use super::Error;
 use crate::{config, relay::BoxError, source::fetch::tunnel, tls};
 
-/// Below the 20 s after which Tomcat, on which Pega often runs, closes a connection
-/// without requests: whoever closes first does not lose a request to the other.
-const IDLE: Duration = Duration::from_secs(15);
+pub(super) type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
 
 /// How long a connection is silent before the kernel asks whether the other end is still
 /// there: devices on the way forget connections after about five minutes.
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(60);
-
-pub(super) type Client = legacy::Client<Connector, Sent>;
-
-pub(super) fn client(upstream: &config::Upstream, connector: Connector) -> Client {
-    legacy::Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE)
-        .pool_max_idle_per_host(upstream.connections)
-        .build(connector)
-}
-
-pub(super) fn connector(upstream: &config::Upstream) -> Result<Connector, Error> {
-    let certificate = upstream.client_certificate.as_ref();
-    let identity = certificate
-        .map(|certificate| tls::Identity { chain: &certificate.chain, key: &certificate.key });
-    let ca_file = upstream.ca_file.as_deref();
-    let plain = upstream.servers.iter().all(|server| server.scheme() == Some(&Scheme::HTTP));
-    // A host that only speaks plain HTTP to its servers needs no authorities.
-    let tls = if plain && ca_file.is_none() && identity.is_none() {
-        tls::client_of_nobody()
-    } else {
-        tls::client(ca_file, identity)
-    };
-    let tls = tls.map_err(|source| Error::Tls { upstream: upstream.name.clone(), source })?;
-    let mut http = HttpConnector::new();
-    http.enforce_http(false);
-    http.set_nodelay(true);
-    http.set_keepalive(Some(KEEP_ALIVE));
-    http.set_connect_timeout(Some(upstream.connect_timeout));
-    let https = HttpsConnectorBuilder::new()
-        .with_tls_config(tls)
-        .https_or_http()
-        .enable_http1()
-        .wrap_connector(match &upstream.proxy {
-            Some(proxy) => Way::Proxied(tunnel(proxy, http)),
-            None => Way::Direct(http),
-        });
-    Ok(Connector { https, limit: upstream.connect_timeout })
-}
 
 /// Connects within a limit that includes the name and the TLS handshake.
 #[derive(Clone)]
@@ -107,17 +59,41 @@ impl Service<Uri> for Way {
     }
 }
 
-impl Service<Uri> for Connector {
-    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
-    type Error = BoxError;
-    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.https.poll_ready(context)
+impl Connector {
+    /// Reads certificates, which blocks.
+    pub(super) fn new(upstream: &config::Upstream) -> Result<Self, Error> {
+        let certificate = upstream.client_certificate.as_ref();
+        let identity = certificate
+            .map(|certificate| tls::Identity { chain: &certificate.chain, key: &certificate.key });
+        let ca_file = upstream.ca_file.as_deref();
+        let plain = upstream.servers.iter().all(|server| server.scheme() == Some(&Scheme::HTTP));
+        // A host that only speaks plain HTTP to its servers needs no authorities.
+        let tls = if plain && ca_file.is_none() && identity.is_none() {
+            tls::client_of_nobody()
+        } else {
+            tls::client(ca_file, identity)
+        };
+        let tls = tls.map_err(|source| Error::Tls { upstream: upstream.name.clone(), source })?;
+        let mut http = HttpConnector::new();
+        http.enforce_http(false);
+        http.set_nodelay(true);
+        http.set_keepalive(Some(KEEP_ALIVE));
+        http.set_connect_timeout(Some(upstream.connect_timeout));
+        let https = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(match &upstream.proxy {
+                Some(proxy) => Way::Proxied(tunnel(proxy, http)),
+                None => Way::Direct(http),
+            });
+        Ok(Self { https, limit: upstream.connect_timeout })
     }
 
-    fn call(&mut self, server: Uri) -> Self::Future {
-        let connecting = self.https.call(server);
+    /// A new connection to a server. Safe to cancel.
+    pub(super) fn connect(&self, server: Uri) -> BoxFuture<'static, Result<Stream, BoxError>> {
+        // The connector is always ready: it makes a connection for each call.
+        let connecting = self.https.clone().call(server);
         let limit = self.limit;
         Box::pin(async move {
             match tokio::time::timeout(limit, connecting).await {

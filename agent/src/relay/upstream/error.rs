@@ -2,9 +2,8 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
-use hyper_util::client::legacy;
-
-use crate::{source::fetch::chain, tls};
+use super::connection::Failure;
+use crate::tls;
 
 /// Why a pool cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -108,21 +107,14 @@ pub enum SendError {
 }
 
 impl SendError {
-    /// Says what the HTTP client's error means for the request.
-    pub(super) fn of(server: &str, error: &legacy::Error) -> Self {
-        let server = server.to_owned();
-        let problem = chain(error);
-        let inner = std::error::Error::source(error)
-            .and_then(|source| source.downcast_ref::<hyper::Error>());
-        // An error without a connection came before there was one. A request that
-        // is "canceled" was handed back by a connection that had not touched it.
-        if error.connect_info().is_none() || inner.is_some_and(hyper::Error::is_canceled) {
-            return Self::Connect { server, problem };
-        }
-        match inner {
-            Some(inner) if inner.is_user() => Self::Request { server, problem },
-            Some(inner) if inner.is_parse() => Self::Invalid { server, problem },
-            _ => Self::Reset { server, problem },
+    /// Says what a failure means for the request.
+    pub(super) fn of(server: &str, failure: &Failure) -> Self {
+        let (server, problem) = (server.to_owned(), failure.to_string());
+        match failure {
+            Failure::Connect(_) => Self::Connect { server, problem },
+            Failure::Request(error) if error.is_user() => Self::Request { server, problem },
+            Failure::Request(error) if error.is_parse() => Self::Invalid { server, problem },
+            Failure::Request(_) => Self::Reset { server, problem },
         }
     }
 

@@ -22,6 +22,7 @@ mod answer;
 mod balance;
 mod circuit;
 mod connect;
+mod connection;
 mod credentials;
 mod error;
 mod metrics;
@@ -42,7 +43,6 @@ use std::{
 
 use hyper::{
     HeaderMap, Request, Response, StatusCode,
-    body::Incoming,
     header::{HOST, HeaderName, HeaderValue},
 };
 use tokio::{
@@ -63,6 +63,8 @@ pub use self::{
 };
 use self::{
     circuit::Admission,
+    connect::Connector,
+    connection::Reply,
     metrics::Outcome,
     outbound::Sent,
     server::{Attempt, Refused, Server},
@@ -70,7 +72,7 @@ use self::{
 pub(in crate::relay) use self::{
     circuit::after,
     outbound::remove_hop_by_hop,
-    pinned::{Answered, Client, OnEnd, Pinned, Progress},
+    pinned::{Answered, Client, OnEnd, Pinned, Progress, Streamed},
 };
 use crate::config::{self, Balance};
 
@@ -80,7 +82,7 @@ pub struct Pool {
     servers: Vec<Arc<Server>>,
     caller: Arc<Caller>,
     /// For connections that are not the pool's.
-    connector: connect::Connector,
+    connector: Connector,
     balance: Balance,
     /// Round-robin's next server.
     next: AtomicUsize,
@@ -95,20 +97,19 @@ pub struct Pool {
 
 /// What requests and probes have in common.
 struct Caller {
-    client: connect::Client,
     /// Set on each request.
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Caller {
     /// The request as it goes to the server.
-    fn request(&self, server: &Server, outbound: Outbound) -> hyper::http::Result<Request<Sent>> {
+    fn request(&self, server: &Server, outbound: Outbound) -> Request<Sent> {
         let mut request = Request::new(outbound.body.into_body());
         *request.method_mut() = outbound.method;
-        *request.uri_mut() = server.uri(outbound.path_and_query)?;
+        *request.uri_mut() = outbound.path_and_query.into();
         *request.headers_mut() = outbound.headers;
         request.headers_mut().insert(HOST, server.host.clone());
-        Ok(request)
+        request
     }
 
     fn set(&self, headers: &mut HeaderMap) {
@@ -128,20 +129,30 @@ impl Pool {
     pub fn new(upstream: &config::Upstream, metrics: &Metrics) -> Result<Arc<Self>, Error> {
         let mut headers = upstream.headers.clone();
         headers.extend(credentials::header(upstream)?);
-        let connector = connect::connector(upstream)?;
-        let client = connect::client(upstream, connector.clone());
-        let caller = Arc::new(Caller { client, headers });
+        let caller = Arc::new(Caller { headers });
+        let connector = Connector::new(upstream)?;
         let (changed, _) = watch::channel(());
         let under_way = TaskTracker::new();
         let servers = upstream
             .servers
             .iter()
             .map(|uri| {
-                Server::new(upstream, uri, under_way.clone(), changed.clone(), metrics)
-                    .map(Arc::new)
+                Server::new(
+                    upstream,
+                    uri,
+                    connector.clone(),
+                    under_way.clone(),
+                    changed.clone(),
+                    metrics,
+                )
+                .map(Arc::new)
             })
             .collect::<Result<Vec<_>, _>>()?;
         let probes = CancellationToken::new();
+        for server in &servers {
+            let tidying = server.connections.tidy();
+            tokio::spawn(probes.clone().run_until_cancelled_owned(tidying));
+        }
         if let Some(check) = &upstream.health {
             for server in &servers {
                 let (server, caller) = (Arc::clone(server), Arc::clone(&caller));
@@ -193,12 +204,26 @@ impl Pool {
     /// See [`SendError`].
     pub async fn send(
         &self,
+        outbound: Outbound,
+        repeat: Repeat,
+    ) -> Result<Response<Answer>, SendError> {
+        self.send_by(outbound, repeat, after(Instant::now(), self.response_timeout)).await
+    }
+
+    /// The same for a request that has to be answered by a time, because its own
+    /// sender has waited already.
+    ///
+    /// # Errors
+    ///
+    /// See [`SendError`].
+    pub async fn send_by(
+        &self,
         mut outbound: Outbound,
         repeat: Repeat,
+        deadline: Instant,
     ) -> Result<Response<Answer>, SendError> {
         outbound::clean(&mut outbound.headers);
         self.caller.set(&mut outbound.headers);
-        let deadline = after(Instant::now(), self.response_timeout);
         let mut failed = None;
         let mut order = self.order(None).peekable();
         while let Some(server) = order.next() {
@@ -285,17 +310,10 @@ impl Pool {
         attempt: Attempt<'_>,
         outbound: Outbound,
         deadline: Instant,
-    ) -> Result<Response<Incoming>, SendError> {
-        let request = match self.caller.request(server, outbound) {
-            Ok(request) => request,
-            Err(error) => {
-                attempt.spoilt(Outcome::Request);
-                let (server, problem) = (server.name.clone(), error.to_string());
-                return Err(SendError::Request { server, problem });
-            }
-        };
+    ) -> Result<Response<Reply>, SendError> {
+        let request = self.caller.request(server, outbound);
         let began = Instant::now();
-        let error = match timeout_at(deadline, self.caller.client.request(request)).await {
+        let error = match timeout_at(deadline, server.connections.send(request)).await {
             Ok(Ok(response)) => {
                 server.metrics.seconds.observe(began.elapsed().as_secs_f64());
                 let status = response.status();
@@ -308,7 +326,7 @@ impl Pool {
                 }
                 return Ok(response);
             }
-            Ok(Err(error)) => SendError::of(&server.name, &error),
+            Ok(Err(failure)) => SendError::of(&server.name, &failure),
             Err(_) => {
                 SendError::Timeout { server: server.name.clone(), after: self.response_timeout }
             }

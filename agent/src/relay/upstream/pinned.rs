@@ -15,26 +15,27 @@
 
 use std::{
     net::IpAddr,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
 use hyper::{
     HeaderMap, Method, Request, Response, Uri, Version,
-    body::{Body as _, Incoming},
+    body::{Body as _, Bytes, Frame, Incoming, SizeHint},
     client::conn::{TrySendError, http1},
     header::{CONNECTION, HOST},
     http::response::Parts,
 };
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
-use tower_service::Service;
 
 use super::{
-    Answer, Pool, SendError, after,
+    Pool, SendError, after,
     answer::Place,
     circuit::Admission,
     is_not_there,
@@ -112,11 +113,39 @@ impl Progress {
 
 /// The answer to a request.
 pub(in crate::relay) struct Answered {
-    pub(in crate::relay) response: Response<Answer>,
+    pub(in crate::relay) response: Response<Streamed>,
     /// The connection that it comes by, free when its body has ended.
     pub(in crate::relay) pinned: Pinned,
     /// Whether the server closes the connection after it.
     pub(in crate::relay) is_last: bool,
+}
+
+/// The body of an answer, which the connection's own task brings. While it lives, the
+/// request counts as under way.
+#[derive(Debug)]
+pub(in crate::relay) struct Streamed {
+    body: Incoming,
+    _place: Place,
+}
+
+impl hyper::body::Body for Streamed {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// A request that has no answer, and the request itself if it was not sent.
@@ -266,8 +295,11 @@ impl Pool {
     }
 
     async fn connect(&self, server: &Arc<Server>, client: &Client) -> Result<Pinned, String> {
-        let io = self.connector.clone().call(server.address().clone());
-        let io = io.await.map_err(|error| chain(&*error))?;
+        let io = self
+            .connector
+            .connect(server.address().clone())
+            .await
+            .map_err(|error| chain(&*error))?;
         let (sender, connection) = http1::handshake(io).await.map_err(|error| chain(&error))?;
         let is_authenticated = Arc::new(AtomicBool::new(false));
         let (flag, on_end) = (Arc::clone(&is_authenticated), Arc::clone(&client.on_end));
@@ -335,7 +367,7 @@ impl Pool {
                 let (mut head, body) = response.into_parts();
                 let is_last = is_last(&head);
                 remove_hop_by_hop(&mut head.headers);
-                let response = Response::from_parts(head, Answer::new(body, place));
+                let response = Response::from_parts(head, Streamed { body, _place: place });
                 Ok(Answered { response, pinned, is_last })
             }
             Err(error) => Err(failed(attempt, name, error)),

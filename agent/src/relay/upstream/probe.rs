@@ -7,7 +7,7 @@ use hyper::{HeaderMap, Method, StatusCode, body::Bytes, http::uri::PathAndQuery}
 use tokio::time::{sleep, timeout};
 
 use super::{Caller, Outbound, server::Server};
-use crate::{config::HealthCheck, random::random, source::fetch::chain};
+use crate::{config::HealthCheck, random::random};
 
 /// More of an answer is not read; its connection is closed instead.
 const LARGEST_ANSWER: usize = 64 << 10;
@@ -32,8 +32,8 @@ async fn probe(server: &Server, caller: &Caller, path: &str) -> Result<(), Strin
     caller.set(&mut headers);
     let body = Bytes::new().into();
     let outbound = Outbound { method: Method::GET, path_and_query, headers, body };
-    let request = caller.request(server, outbound).map_err(|error| error.to_string())?;
-    let response = caller.client.request(request).await.map_err(|error| chain(&error))?;
+    let request = caller.request(server, outbound);
+    let response = server.connections.send(request).await.map_err(|failure| failure.to_string())?;
     let status = response.status();
     if status != StatusCode::OK {
         return Err(format!("it answered {status} and not 200"));

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-use hyper::{Uri, header::HeaderValue, http::uri::Parts, http::uri::PathAndQuery};
+use hyper::{Uri, header::HeaderValue};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -18,6 +18,8 @@ use super::{
     Error,
     answer::Place,
     circuit::{Admission, Admitted, Circuit},
+    connect::Connector,
+    connection::Connections,
     metrics::{Metrics, Outcome, ServerMetrics},
 };
 use crate::config;
@@ -45,13 +47,14 @@ pub(super) struct Server {
     /// Host and port.
     pub(super) name: String,
     pub(super) host: HeaderValue,
-    uri: Uri,
+    pub(super) connections: Connections,
     upstream: String,
     places: Arc<Semaphore>,
     under_way: TaskTracker,
     circuit: Mutex<Circuit>,
+    uri: Uri,
     /// Requests at once.
-    connections: usize,
+    most: usize,
     /// Connections that clients own.
     pinned: AtomicUsize,
     /// Whether an operator has taken it out of service.
@@ -75,6 +78,7 @@ impl Server {
     pub(super) fn new(
         upstream: &config::Upstream,
         uri: &Uri,
+        connector: Connector,
         under_way: TaskTracker,
         changed: watch::Sender<()>,
         metrics: &Metrics,
@@ -90,12 +94,13 @@ impl Server {
         let host = upstream.host.clone().map_or_else(own, Ok)?;
         Ok(Self {
             host,
-            uri: uri.clone(),
+            connections: Connections::new(connector, uri.clone()),
             upstream: upstream.name.clone(),
             places: Arc::new(Semaphore::new(upstream.connections)),
             under_way,
             circuit: Mutex::new(Circuit::new(upstream.breaker.clone())),
-            connections: upstream.connections,
+            uri: uri.clone(),
+            most: upstream.connections,
             pinned: AtomicUsize::new(0),
             is_drained: AtomicBool::new(false),
             changed,
@@ -111,7 +116,7 @@ impl Server {
 
     /// Requests under way, and connections that clients own.
     pub(super) fn load(&self) -> usize {
-        let requests = self.connections.saturating_sub(self.places.available_permits());
+        let requests = self.most.saturating_sub(self.places.available_permits());
         requests.saturating_add(self.pinned.load(Ordering::Relaxed))
     }
 
@@ -131,15 +136,6 @@ impl Server {
     pub(super) fn set_drained(&self, drained: bool) {
         self.is_drained.store(drained, Ordering::Relaxed);
         self.metrics.drained.set(i64::from(drained));
-    }
-
-    /// The whole address of a path.
-    pub(super) fn uri(&self, path_and_query: PathAndQuery) -> Result<Uri, hyper::http::Error> {
-        let mut parts = Parts::default();
-        parts.scheme = self.uri.scheme().cloned();
-        parts.authority = self.uri.authority().cloned();
-        parts.path_and_query = Some(path_and_query);
-        Uri::from_parts(parts).map_err(Into::into)
     }
 
     /// Lets a request in, as soon as there is a place for it.
