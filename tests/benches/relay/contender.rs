@@ -191,6 +191,17 @@ http {{
             proxy_set_header X-Forwarded-For $remote_addr;
             proxy_set_header X-Forwarded-Proto https;
         }}
+        location /EWS/ {{
+            client_max_body_size 64m;
+            proxy_pass http://pega;
+            proxy_http_version 1.1;
+            proxy_request_buffering off;
+            proxy_buffering off;
+            proxy_set_header Connection \"\";
+            proxy_set_header Host $host;
+            proxy_set_header X-Forwarded-For $remote_addr;
+            proxy_set_header X-Forwarded-Proto https;
+        }}
         location / {{
             return 404;
         }}
@@ -219,9 +230,13 @@ defaults
     timeout http-keep-alive 10m
 frontend https
     bind 127.0.0.1:{port} ssl crt {directory}/both.pem alpn http/1.1 backlog 4096
-    http-request return status 404 unless {{ path {EWS_PATH} }}
+    http-request return status 404 unless {{ path {EWS_PATH} }} or {{ path_beg /EWS/ }}
     http-request set-header X-Forwarded-Proto https
+    use_backend exchange if {{ path_beg /EWS/ }}
     default_backend pega
+backend exchange
+    http-reuse never
+    server exchange 127.0.0.1:{upstream}
 backend pega
     server pega 127.0.0.1:{upstream}
 "
@@ -260,6 +275,10 @@ upstream = \"pega\"
 kind = \"graph\"
 host = \"{RELAY_NAME}\"
 path = \"{GRAPH_PATH}\"
+upstream = \"pega\"
+[route.exchange]
+kind = \"proxy\"
+path_prefix = \"/EWS/\"
 upstream = \"pega\"
 [upstream.pega]
 servers = [\"http://127.0.0.1:{upstream}\"]

@@ -60,6 +60,8 @@ pub enum Traffic {
     EwsOnce,
     /// Graph notifications on connections that stay open.
     Graph,
+    /// Requests of clients that are authenticated on their connections.
+    Pinned,
 }
 
 impl Traffic {
@@ -68,6 +70,7 @@ impl Traffic {
             Self::Ews => Request::ews(sender, false),
             Self::EwsOnce => Request::ews(sender, true),
             Self::Graph => Request::graph(sender),
+            Self::Pinned => Request::exchange(sender),
         }
     }
 
@@ -113,6 +116,21 @@ impl Connection {
                 return Ok(());
             }
         }
+    }
+
+    /// Sends a part of a request.
+    pub async fn write(&mut self, part: &[u8]) -> Result<()> {
+        Ok(self.stream.write_all(part).await?)
+    }
+
+    /// Sends all that was written.
+    pub async fn flush(&mut self) -> Result<()> {
+        Ok(self.stream.flush().await?)
+    }
+
+    /// Reads a part of an answer.
+    pub async fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        Ok(self.stream.read(buffer).await?)
     }
 
     /// Waits for the other side to end the connection, and does the same.

@@ -2,9 +2,14 @@
 
 use anyhow::{Context, Result, ensure};
 use exogate_tests::notification::{Notification, RELAY_NAME};
+use hyper::header::{AUTHORIZATION, HeaderValue};
 
 /// Path of the notifications that are passed through.
 pub const EWS_PATH: &str = "/ews/Kq81zB4tYc";
+/// Path of the requests that are proxied, with credentials of their connection.
+pub const EXCHANGE_PATH: &str = "/EWS/Exchange.asmx";
+/// Path of large bodies.
+pub const LARGE_PATH: &str = "/EWS/large";
 /// Path of the notifications that are stored.
 pub const GRAPH_PATH: &str = "/graph/8Jx2mVq0s7";
 /// The least bytes of a notification.
@@ -25,14 +30,26 @@ impl Request {
     /// its connection perhaps.
     pub fn ews(sender: usize, is_last: bool) -> Result<Self> {
         let id = format!("U1VCU0NSSVBUSU9O{sender:020}");
-        let notification = Notification::ews(EWS_PATH, &id, FIRST)?;
+        Self::soap(&Notification::ews(EWS_PATH, &id, FIRST)?, is_last)
+    }
+
+    /// A request of a client of Exchange, on a connection that it is authenticated on.
+    pub fn exchange(sender: usize) -> Result<Self> {
+        let id = format!("U1VCU0NSSVBUSU9O{sender:020}");
+        let mut request = Notification::ews(EXCHANGE_PATH, &id, FIRST)?;
+        let credentials = HeaderValue::from_static("NTLM TlRMTVNTUAADAAAAGAAYAEAAAAA=");
+        request.headers.push((AUTHORIZATION, credentials));
+        Self::soap(&request, false)
+    }
+
+    fn soap(notification: &Notification, is_last: bool) -> Result<Self> {
         let text = std::str::from_utf8(&notification.body)?;
         // The capture has two events. More of the last kind make it as large as is wanted.
         let begin = text.rfind("<t:ModifiedEvent>").context("the capture has an event")?;
         let end = text.rfind("</m:Notification>").context("the capture has a notification")?;
         let events = (BODY - begin).div_ceil(end - begin);
         let body = [&text[..begin], &text[begin..end].repeat(events), &text[end..]].concat();
-        Self::new(&notification, body.as_bytes(), is_last)
+        Self::new(notification, body.as_bytes(), is_last)
     }
 
     /// A notification of Graph, of a subscription of its own.

@@ -30,6 +30,7 @@ mod generator;
 mod host;
 mod http;
 mod report;
+mod stream;
 #[path = "../support/mod.rs"]
 mod support;
 mod upstream;
@@ -37,6 +38,7 @@ mod upstream;
 use contender::{Contender, Kind, Setting};
 use generator::{Interval, Traffic, crowd, pace, saturate};
 use report::{Report, figure, middle};
+use stream::{Way, transfer};
 
 const ROUNDS: usize = 7;
 const SENDERS: usize = 64;
@@ -68,7 +70,7 @@ async fn bench() -> Result<()> {
         .into_iter()
         .filter(|kind| is_chosen(kind.name(), &Kind::ALL.map(Kind::name)))
         .collect();
-    let measures = ["keep-alive", "new", "latency", "durable", "memory"];
+    let measures = ["keep-alive", "new", "latency", "durable", "memory", "pinned", "stream"];
     let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench");
     let setting = Setting::new(target.join("relay"))?;
     upstream::serve(contender::upstream())?;
@@ -81,6 +83,8 @@ async fn bench() -> Result<()> {
             "new" => bench.new_connections().await?,
             "latency" => bench.latency().await?,
             "durable" => bench.durable().await?,
+            "pinned" => bench.pinned().await?,
+            "stream" => bench.stream().await?,
             _ => bench.memory().await?,
         }
     }
@@ -200,6 +204,59 @@ impl Bench {
                 format!("{ratio:.2} times"),
                 ratio >= 1.0,
             );
+        }
+        Ok(())
+    }
+
+    async fn pinned(&mut self) -> Result<()> {
+        let title = "Proxied requests with NTLM on connections that stay open (haproxy and exogate: \
+                     a connection to the server for each client's; nginx cannot)";
+        let rounds = self.throughput(title, Traffic::Pinned).await?;
+        if let [nginx, haproxy, exogate] = rounds.as_slice() {
+            let best = middle(&nginx.per_cpu).max(middle(&haproxy.per_cpu));
+            let ratio = middle(&exogate.per_cpu) / best;
+            self.report.target(
+                "requests on pinned connections: at least 0.9 of the better one (per CPU time)",
+                format!("{ratio:.2} times"),
+                ratio >= 0.9,
+            );
+        }
+        Ok(())
+    }
+
+    async fn stream(&mut self) -> Result<()> {
+        for (way, title) in [(Way::Up, "Bodies of 64 MiB, up"), (Way::Down, "Bodies of 64 MiB, down")]
+        {
+            let contenders = self.start_all().await?;
+            let mut rate = vec![Vec::new(); contenders.len()];
+            let mut per_cpu = vec![Vec::new(); contenders.len()];
+            let mut memory = vec![Vec::new(); contenders.len()];
+            for _ in 0..ROUNDS {
+                for (number, contender) in contenders.iter().enumerate() {
+                    let cpu_time = || host::cpu_time(contender.process());
+                    let before = host::memory(contender.process())?.all;
+                    let moved = transfer(&contender.target, way, 2, TIME, cpu_time).await?;
+                    let mib = moved.bytes as f64 / f64::from(1 << 20);
+                    rate[number].push(mib / moved.time.as_secs_f64());
+                    per_cpu[number].push(mib / moved.processor.as_secs_f64());
+                    memory[number].push(host::memory(contender.process())?.all - before);
+                }
+            }
+            let columns = ["contender", "MiB/s", "MiB/s of proxy's CPU time", "memory added, MiB"];
+            self.report.table(title, &columns);
+            for (number, kind) in self.kinds.iter().enumerate() {
+                let [rate, per_cpu] = [&rate[number], &per_cpu[number]].map(|all| figure(all, 0));
+                let memory = figure(&memory[number], 1);
+                self.report.row(&[kind.name().to_owned(), rate, per_cpu, memory]);
+            }
+            if let [nginx, haproxy, exogate] = per_cpu.as_slice() {
+                let ratio = middle(exogate) / middle(nginx).max(middle(haproxy));
+                self.report.target(
+                    &format!("{title}: at least 0.9 of the better one (per CPU time)"),
+                    format!("{ratio:.2} times"),
+                    ratio >= 0.9,
+                );
+            }
         }
         Ok(())
     }

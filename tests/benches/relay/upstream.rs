@@ -1,15 +1,16 @@
-//! The server behind the proxies: it takes everything and is done at once.
+//! The server behind the proxies: it takes everything and is done at once. Whoever gets
+//! the large body gets it.
 
 use std::{net::SocketAddr, rc::Rc};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     task::spawn_local,
 };
 
-use super::http;
+use super::{http, stream::LARGE};
 
 /// What Exchange expects; for all else, its status is what counts.
 const RESULT: &str = "<?xml version=\"1.0\" encoding=\"utf-8\"?><s:Envelope xmlns:s=\"http://schemas.xmlsoap.org/soap/envelope/\">\
@@ -39,9 +40,21 @@ pub fn serve(address: SocketAddr) -> Result<()> {
     Ok(())
 }
 
+const GET_LARGE: &[u8] = b"GET /EWS/large ";
+
+async fn send_large(stream: &mut TcpStream) -> Result<()> {
+    let part = vec![b'x'; 64 << 10];
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await?;
+    for _ in 0..LARGE / part.len() {
+        stream.write_all(&part).await?;
+    }
+    Ok(())
+}
+
 async fn converse(mut stream: TcpStream, answer: &[u8]) -> Result<()> {
     stream.set_nodelay(true)?;
-    let mut buffer = vec![0; 16 << 10];
+    let mut buffer = vec![0; 64 << 10];
     let mut filled = 0;
     loop {
         // How the proxies end connections is their affair.
@@ -51,8 +64,26 @@ async fn converse(mut stream: TcpStream, answer: &[u8]) -> Result<()> {
             return Ok(());
         }
         filled += read;
+        if buffer[..filled].starts_with(GET_LARGE) && buffer[..filled].ends_with(b"\r\n\r\n") {
+            filled = 0;
+            if send_large(&mut stream).await.is_err() {
+                return Ok(());
+            }
+            continue;
+        }
         match http::length(&buffer[..filled])? {
             Some(length) if length == filled => {
+                filled = 0;
+                if stream.write_all(answer).await.is_err() {
+                    return Ok(());
+                }
+            }
+            Some(length) if length > buffer.len() => {
+                let mut left = length - filled;
+                while left > 0 {
+                    let Ok(read @ 1..) = stream.read(&mut buffer).await else { return Ok(()) };
+                    left = left.checked_sub(read).context("more than a request comes at once")?;
+                }
                 filled = 0;
                 if stream.write_all(answer).await.is_err() {
                     return Ok(());

@@ -111,11 +111,18 @@ fn what_leaves_a_tunnel_is_guarded() {
     ip("link set tun0 up");
     let mut agent = agent(&lab, "pega-behind-a-tunnel", &[EDGE_INTERFACE, "tun0"]);
     agent.start().unwrap();
-    let mut command = python::command(lab.edge(), "tunnel.py").unwrap();
-    command.args(["tun0", "10.20.0.1", "443", "10.20.7.7", "10.99.7.7"]);
-    let output = process::run(&mut command, Duration::from_secs(30)).unwrap();
-    assert_eq!(output.code, 0, "{}", output.stderr);
-    let answers: serde_json::Value = serde_json::from_str(&output.stdout).unwrap();
-    let expected = serde_json::json!({ "10.20.7.7": "accepted", "10.99.7.7": "nothing" });
-    assert_eq!(answers, expected, "{}", agent.log());
+    let knock = || -> serde_json::Value {
+        let mut command = python::command(lab.edge(), "tunnel.py").unwrap();
+        command.args(["tun0", "10.20.0.1", "443", "10.20.7.7", "10.99.7.7"]);
+        let output = process::run(&mut command, Duration::from_secs(30)).unwrap();
+        assert_eq!(output.code, 0, "{}", output.stderr);
+        serde_json::from_str(&output.stdout).unwrap()
+    };
+    let dropped = |action| {
+        let labels = [("interface", "tun0"), ("action", action)];
+        agent.metrics().unwrap().sum("exogate_gate_packets_total", &labels).unwrap_or(0.0)
+    };
+    let guarded = serde_json::json!({ "10.20.7.7": "accepted", "10.99.7.7": "nothing" });
+    assert_eq!(knock(), guarded, "{}", agent.log());
+    assert!(dropped("drop") > 0.0);
 }

@@ -6,10 +6,11 @@ use exogate_tests::{
     agent::relay::GRAPH,
     load::{CLIENT_STATE, Load},
     notification::{Notification, RELAY_NAME},
+    pega::Pega,
     raw::{Below, Ended, exchanges},
 };
 
-use super::{SOON, Setting};
+use super::{SOON, Setting, identities::add_proxy};
 
 /// The listener's limits in these tests. Only who has no request may be idle longer: on a
 /// busy machine senders that mean well are that, too.
@@ -269,6 +270,35 @@ fn no_request_is_smuggled_in_another() {
     assert_eq!(one(&setting, Below::Http1, both.as_bytes(), QUIET).statuses(), [202, 202]);
     let none = format!("{}Content-Length: 0\r\n\r\n{}", head("HTTP/1.1"), whole("open-3"));
     assert_eq!(one(&setting, Below::Http1, none.as_bytes(), QUIET).statuses(), [400, 202]);
+}
+
+#[test]
+fn no_request_is_smuggled_through_a_proxy() {
+    // As long as the other one, so that all lengths stay what they are.
+    const PROXIED: &str = "/EWS/8Jx2mVq0s7ab";
+    let mut setting = Setting::new();
+    let server = Pega::start(&setting.lab, 8091).unwrap();
+    add_proxy(&mut setting.agent, &[server.url()]);
+    setting.agent.start().unwrap();
+    let corpus: Vec<_> = smuggled()
+        .into_iter()
+        .map(|(name, bytes, status)| {
+            assert_eq!(GRAPH.len(), PROXIED.len());
+            // What is in the body of a proxied request is nobody's business but the server's.
+            let is_whole = status == 202 || name == "TE.CL in a chunk";
+            let status = if is_whole { 200 } else { status };
+            (name, bytes.replace(GRAPH, PROXIED), status)
+        })
+        .collect();
+    let all: Vec<_> = corpus.iter().map(|(_, bytes, _)| vec![bytes.as_bytes()]).collect();
+    let ended = exchanges(&setting.lab, Below::Http1, &all, Duration::ZERO, ENDED).unwrap();
+    for ((name, _, status), ended) in corpus.iter().zip(ended) {
+        let answer = String::from_utf8_lossy(&ended.answer);
+        assert_eq!(ended.statuses(), [*status], "{name:?}: {answer}");
+        assert!(ended.closed, "{name:?} leaves the connection open: {answer}");
+    }
+    let accepted = corpus.iter().filter(|(_, _, status)| *status == 200).count();
+    assert_eq!(server.received().len(), accepted, "each is one request to the server too");
 }
 
 #[test]
