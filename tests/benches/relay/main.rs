@@ -225,7 +225,8 @@ impl Bench {
     }
 
     async fn stream(&mut self) -> Result<()> {
-        for (way, title) in [(Way::Up, "Bodies of 64 MiB, up"), (Way::Down, "Bodies of 64 MiB, down")]
+        for (way, title) in
+            [(Way::Up, "Bodies of 64 MiB, up"), (Way::Down, "Bodies of 64 MiB, down")]
         {
             let contenders = self.start_all().await?;
             let mut rate = vec![Vec::new(); contenders.len()];

@@ -19,6 +19,9 @@ const LIMIT: Duration = Duration::from_secs(1);
 pub(super) const ENDED: Duration = Duration::from_secs(15);
 /// How long is waited for more, where the relay has nothing to hang up for.
 pub(super) const QUIET: Duration = Duration::from_millis(700);
+/// A proxied path that is as long as that of notifications, so that all lengths stay what
+/// they are.
+pub(super) const PROXIED: &str = "/EWS/8Jx2mVq0s7ab";
 /// The pace of senders that mean well.
 const PACE: Duration = Duration::from_millis(25);
 
@@ -76,7 +79,7 @@ fn chunked(body: &str) -> String {
 
 /// Requests that are framed so that two readers may disagree where they end, each with
 /// another request where one of them would look for it; and the one answer to each.
-fn smuggled() -> Vec<(String, String, u16)> {
+pub(super) fn smuggled() -> Vec<(String, String, u16)> {
     let (outer, hidden) = (body("outer"), whole("smuggled"));
     let head = head("HTTP/1.1");
     let long = outer.len() + hidden.len();
@@ -274,8 +277,6 @@ fn no_request_is_smuggled_in_another() {
 
 #[test]
 fn no_request_is_smuggled_through_a_proxy() {
-    // As long as the other one, so that all lengths stay what they are.
-    const PROXIED: &str = "/EWS/8Jx2mVq0s7ab";
     let mut setting = Setting::new();
     let server = Pega::start(&setting.lab, 8091).unwrap();
     add_proxy(&mut setting.agent, &[server.url()]);

@@ -19,6 +19,8 @@
 //! | `exchange` | whether exchangelib, requests and curl reach an Exchange server |
 //! | `service` | fail-over, draining, limits and the access log of the proxy |
 //! | `examples` | whether the example configurations start, tunnels included |
+//! | `differential` | whether nginx and haproxy agree on framing |
+//! | `way_out` | notifications of Exchange on-premises to a cloud |
 //! | `identities` | whether a server ever takes one client for another: never |
 //! | `hostile`, `hostile_h2` | what a peer that means ill can do: nothing |
 //! | `faults` | what a full disk or a lack of file descriptors does |
@@ -37,6 +39,7 @@ mod checks;
 mod cluster;
 mod day;
 mod dead_letters;
+mod differential;
 mod examples;
 mod exchange;
 mod faults;
@@ -52,6 +55,7 @@ mod proxied;
 mod scan;
 mod secrets;
 mod service;
+mod way_out;
 
 use std::{path::Path, time::Duration};
 
