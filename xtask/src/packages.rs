@@ -32,7 +32,12 @@ pub(crate) const PROGRAMS: &[Program] = &[
 /// What tests and benchmarks call besides.
 pub(crate) const TEST_PROGRAMS: &[Program] = &[
     Program { name: "c++", package: "g++", why: "builds libFuzzer" },
-    Program { name: "haproxy", package: "haproxy", why: "is measured beside the relay" },
+    Program { name: "curl", package: "curl", why: "is a client that knows NTLM" },
+    Program {
+        name: "haproxy",
+        package: "haproxy",
+        why: "agrees on framing, and is measured beside the relay",
+    },
     Program {
         name: "ipset",
         package: "ipset",
@@ -52,7 +57,7 @@ pub(crate) const TEST_PROGRAMS: &[Program] = &[
     Program {
         name: "nginx",
         package: "nginx-light",
-        why: "serves lists in the lab, and is measured beside the relay",
+        why: "serves lists in the lab, agrees on framing, and is measured beside the relay",
     },
     Program { name: "objcopy", package: "binutils", why: "makes a guest's program small" },
     Program {

@@ -31,6 +31,8 @@ use crate::{relay::BoxError, source::fetch::chain};
 /// Below the 20 s after which Tomcat, on which Pega often runs, closes a connection
 /// without requests: whoever closes first does not lose a request to the other.
 const IDLE: Duration = Duration::from_secs(15);
+/// How often is looked for what has waited too long.
+const TIDY_EVERY: Duration = Duration::from_secs(5);
 
 /// Moves a connection on. Its type does not matter, and would not pass through the
 /// futures of those who hold it.
@@ -91,7 +93,7 @@ impl Connections {
     pub(super) fn tidy(&self) -> impl Future<Output = ()> + Send + use<> {
         let idle = Arc::clone(&self.idle);
         async move {
-            let mut due = interval(IDLE / 3);
+            let mut due = interval(TIDY_EVERY);
             loop {
                 due.tick().await;
                 idle.tidy(Instant::now());
