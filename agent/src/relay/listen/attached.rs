@@ -19,12 +19,18 @@ use futures_util::task::AtomicWaker;
 
 use super::sources::Place;
 
+/// What a handler attaches to a connection.
+pub trait Attachment: Any + Send + Sync {
+    /// Called whenever the connection's task runs. What it waits for wakes that task.
+    fn poll(&self, cx: &mut Context<'_>);
+}
+
 /// What belongs to a connection.
 #[derive(Default)]
 pub struct Attached {
     /// The source's place for the connection, where sources have limits.
     place: Option<Place>,
-    value: OnceLock<Box<dyn Any + Send + Sync>>,
+    value: OnceLock<Box<dyn Attachment>>,
     closer: Closer,
 }
 
@@ -39,8 +45,18 @@ impl Attached {
     }
 
     /// What is attached; the first call attaches it. `None` if it is of another type.
-    pub fn get_or_init<T: Any + Send + Sync>(&self, value: impl FnOnce() -> T) -> Option<&T> {
-        self.value.get_or_init(|| Box::new(value())).downcast_ref()
+    pub fn get_or_init<T: Attachment>(&self, value: impl FnOnce() -> T) -> Option<&T> {
+        let value: &dyn Any = &**self.value.get_or_init(|| Box::new(value()));
+        value.downcast_ref()
+    }
+
+    /// Lets what is attached go on. Whether the connection was told to end; if not, its
+    /// task is woken when it is.
+    pub(super) fn poll_closed(&self, cx: &mut Context<'_>) -> bool {
+        if let Some(value) = self.value.get() {
+            value.poll(cx);
+        }
+        self.closer.poll_closed(cx)
     }
 
     /// What ends the connection. It does not keep what is attached alive.
@@ -75,7 +91,7 @@ impl Closer {
     }
 
     /// Whether it was told to end; if not, the task is woken when it is.
-    pub(super) fn poll_closed(&self, cx: &Context<'_>) -> bool {
+    fn poll_closed(&self, cx: &Context<'_>) -> bool {
         if self.0.is_closed.load(Ordering::Acquire) {
             return true;
         }

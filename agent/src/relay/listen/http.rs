@@ -28,7 +28,7 @@ use tokio_rustls::server::TlsStream;
 use super::{
     Handler, Peer, Shared,
     activity::{Activity, Expired, UnderWay, Watched},
-    attached::Closer,
+    attached::Attached,
     body::{RequestBody, ResponseBody},
     connection::Outcome,
     dormant::Dormant,
@@ -90,7 +90,7 @@ pub(super) fn serve<H: Handler>(
 ) -> BoxFuture<'static, Outcome> {
     let is_http1 = stream.get_ref().1.alpn_protocol() != Some(b"h2");
     let activity = Activity::new(is_http1);
-    let closer = peer.attached.closer();
+    let attached = Arc::clone(&peer.attached);
     let peer = Arc::new(peer);
     let service = service_fn({
         let (shared, activity) = (Arc::clone(shared), Arc::clone(&activity));
@@ -106,13 +106,13 @@ pub(super) fn serve<H: Handler>(
     let protocols = Arc::clone(&shared.protocols);
     if is_http1 {
         let serve = move |stream| protocols.http1.serve_connection(watch(stream), service);
-        drive(shared, activity, closer, Dormant::new(stream, serve), is_http1).boxed()
+        drive(shared, activity, attached, Dormant::new(stream, serve), is_http1).boxed()
     } else {
         let serve = move |stream| protocols.http2.serve_connection(watch(stream), service);
         let mut connection = Dormant::new(stream, serve);
         // The server speaks as soon as the client.
         connection.wake();
-        drive(shared, activity, closer, connection, is_http1).boxed()
+        drive(shared, activity, attached, connection, is_http1).boxed()
     }
 }
 
@@ -162,7 +162,7 @@ fn plain(status: StatusCode, version: Version, request: UnderWay) -> Response<Re
 async fn drive<H, F, C>(
     shared: Arc<Shared<H>>,
     activity: Arc<Activity>,
-    closer: Closer,
+    attached: Arc<Attached>,
     mut connection: Dormant<F, C>,
     is_http1: bool,
 ) -> Outcome
@@ -187,7 +187,7 @@ where
             // A connection of HTTP/1 that was just made brings its first request:
             // it has no other way to know that it should not.
             let is_new = is_http1 && !activity.was_asked();
-            let is_told = (is_draining && !is_new) || closer.poll_closed(cx);
+            let is_told = (is_draining && !is_new) || attached.poll_closed(cx);
             if is_told && !is_ending {
                 is_ending = true;
                 activity.end();

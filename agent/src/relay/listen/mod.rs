@@ -61,7 +61,7 @@ use tokio::{net::TcpStream, sync::Semaphore, time::MissedTickBehavior};
 use tokio_util::task::TaskTracker;
 
 pub use self::{
-    attached::{Attached, Closer},
+    attached::{Attached, Attachment, Closer},
     body::{BodyError, RequestBody},
     error::Error,
     metrics::Metrics,

@@ -73,6 +73,9 @@ impl Body for Download {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
+        if let Some(pinned) = &mut this.pinned {
+            pinned.drive(cx);
+        }
         if let Poll::Ready(frame) = Pin::new(&mut this.answer).poll_frame(cx) {
             this.since = Instant::now();
             this.is_at_end = frame.is_none();

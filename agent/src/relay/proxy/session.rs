@@ -5,10 +5,13 @@
 //! a request ends in any other way than with a whole answer, its connection does not
 //! come back.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    task::Context,
+};
 
 use super::super::{
-    listen::{Closer, Peer},
+    listen::{Attachment, Closer, Peer},
     upstream::{Client, OnEnd, Pinned},
 };
 
@@ -35,6 +38,15 @@ impl Session {
     pub(super) fn give_back(&self, pool: usize, pinned: Pinned) {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         free.push((pool, pinned));
+    }
+}
+
+impl Attachment for Arc<Session> {
+    /// Drives what is free, so that the end of a server's connection is noticed. One that
+    /// somebody is authenticated on takes the client's along.
+    fn poll(&self, cx: &mut Context<'_>) {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        free.retain_mut(|(_, pinned)| pinned.drive(cx));
     }
 }
 

@@ -14,13 +14,14 @@
 //! believes in an identity that the other has forgotten.
 
 use std::{
+    future::poll_fn,
     net::IpAddr,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -32,7 +33,6 @@ use hyper::{
     http::response::Parts,
 };
 use tokio::time::{Instant, timeout_at};
-use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Pool, SendError, after,
@@ -61,15 +61,31 @@ pub(in crate::relay) struct Pinned {
     server: Arc<Server>,
     sender: http1::SendRequest<Body>,
     /// Whether credentials that hold for the connection may have been given on it.
-    is_authenticated: Arc<AtomicBool>,
+    is_authenticated: AtomicBool,
     on_end: OnEnd,
-    _connection: AbortOnDropHandle<()>,
+    /// Gone when the connection has ended. Whoever uses the connection drives it, and the
+    /// session while nobody does: no task of its own stands between a request and its
+    /// answer.
+    driver: Option<Driver>,
 }
+
+type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send + Sync>>;
 
 impl Pinned {
     /// From now on the connection speaks for somebody.
     pub(in crate::relay) fn authenticate(&self) {
         self.is_authenticated.store(true, Ordering::Release);
+    }
+
+    /// Moves the connection on as far as it goes now. Whether it is open still.
+    pub(in crate::relay) fn drive(&mut self, cx: &mut Context<'_>) -> bool {
+        if let Some(driver) = &mut self.driver
+            && driver.as_mut().poll(cx).is_ready()
+        {
+            // How it ended, its request tells.
+            self.driver = None;
+        }
+        self.driver.is_some()
     }
 
     /// Whether it may speak for somebody.
@@ -301,22 +317,13 @@ impl Pool {
             .await
             .map_err(|error| chain(&*error))?;
         let (sender, connection) = http1::handshake(io).await.map_err(|error| chain(&error))?;
-        let is_authenticated = Arc::new(AtomicBool::new(false));
-        let (flag, on_end) = (Arc::clone(&is_authenticated), Arc::clone(&client.on_end));
-        let connection = tokio::spawn(async move {
-            // Whoever waits for an answer is told what went wrong.
-            let _ = connection.await;
-            if flag.load(Ordering::Acquire) {
-                on_end();
-            }
-        });
         server.pinned(true);
         Ok(Pinned {
             server: Arc::clone(server),
             sender,
-            is_authenticated,
+            is_authenticated: AtomicBool::new(false),
             on_end: Arc::clone(&client.on_end),
-            _connection: AbortOnDropHandle::new(connection),
+            driver: Some(Box::pin(connection)),
         })
     }
 
@@ -334,7 +341,11 @@ impl Pool {
         if !request.headers().contains_key(HOST) {
             request.headers_mut().insert(HOST, pinned.server.host.clone());
         }
-        if timeout_at(after(Instant::now(), limit), pinned.sender.ready()).await.is_err() {
+        let ready = poll_fn(|cx| {
+            pinned.drive(cx);
+            pinned.sender.poll_ready(cx)
+        });
+        if timeout_at(after(Instant::now(), limit), ready).await.is_err() {
             let error = self.busy(&pinned.server);
             attempt.spoilt(Outcome::Busy);
             return Err(Failed { error, unsent: Some(request) });
@@ -345,16 +356,23 @@ impl Pool {
         }
         progress.moved();
         let began = Instant::now();
-        let mut sending = Box::pin(pinned.sender.try_send_request(request));
-        let sent = loop {
-            let deadline = after(progress.last(), limit);
-            match timeout_at(deadline, &mut sending).await {
-                Ok(sent) => break Some(sent),
-                Err(_) if after(progress.last(), limit) > Instant::now() => {}
-                Err(_) => break None,
+        let sending = pinned.sender.try_send_request(request);
+        let sent = {
+            let mut sending = pin!(sending);
+            let mut exchange = poll_fn(|cx| {
+                pinned.drive(cx);
+                // Only the driver makes it ready, and that is polled above.
+                sending.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+            });
+            loop {
+                let deadline = after(progress.last(), limit);
+                match timeout_at(deadline, &mut exchange).await {
+                    Ok(sent) => break Some(sent),
+                    Err(_) if after(progress.last(), limit) > Instant::now() => {}
+                    Err(_) => break None,
+                }
             }
         };
-        drop(sending);
         let Some(sent) = sent else {
             let error = SendError::Timeout { server: name, after: limit };
             attempt.failed(Outcome::Timeout, error.to_string());
