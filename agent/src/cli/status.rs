@@ -135,6 +135,10 @@ fn write_feed(text: &mut String, feed: &Feed) -> std::fmt::Result {
 fn write_relay(text: &mut String, relay: &Relay) -> std::fmt::Result {
     writeln!(text, "\nrelay on {}", relay.listeners.join(", "))?;
     for route in &relay.routes {
+        if route.kind == "proxy" {
+            writeln!(text, "  route {} (proxy) to {}", route.name, route.upstream)?;
+            continue;
+        }
         writeln!(
             text,
             "  route {} ({}) to {}: {} waiting, {} dead letters, {} of {} subscriptions silent",
@@ -156,15 +160,12 @@ fn write_relay(text: &mut String, relay: &Relay) -> std::fmt::Result {
     }
     for upstream in &relay.upstreams {
         for server in &upstream.servers {
-            let state = match (server.drained, server.up) {
-                (true, _) => "drained, up or down",
-                (false, true) => "up",
-                (false, false) => "DOWN",
-            };
+            let state = if server.up { "up" } else { "DOWN" };
             let since = ago(Some(&server.since.to_string()));
+            let drained = if server.drained { "; drained by an operator" } else { "" };
             writeln!(
                 text,
-                "  server {} of {}: {state} since {since}",
+                "  server {} of {}: {state} since {since}{drained}",
                 server.server, upstream.name
             )?;
             if let Some(problem) = &server.last_problem {
@@ -188,10 +189,14 @@ mod tests {
                 "waiting": 3, "waiting_bytes": 900, "oldest": "2026-11-25T10:00:00Z",
                 "dead_letters": 1, "last_notification": null, "subscriptions": 5,
                 "silent": [{ "subscription": "one", "last": "2026-11-25T09:00:00Z" }],
+            }, {
+                "name": "mail", "kind": "proxy", "upstream": "exchange",
+                "waiting": 0, "waiting_bytes": 0, "oldest": null, "dead_letters": 0,
+                "last_notification": null, "subscriptions": 0, "silent": [],
             }],
             "upstreams": [{ "name": "pega", "servers": [
                 { "server": "a:1", "up": true, "since": "2026-11-25T08:00:00Z", "last_problem": null },
-                { "server": "b:2", "up": false, "since": "2026-11-25T09:00:00Z", "last_problem": "a reset" },
+                { "server": "b:2", "up": false, "since": "2026-11-25T09:00:00Z", "last_problem": "a reset", "drained": true },
             ] }],
         }));
         let mut text = String::new();
@@ -201,11 +206,13 @@ mod tests {
             "  route graph (graph) to pega: 3 waiting, 1 dead letters, 1 of 5 subscriptions silent",
             "    no notification since the start",
             "    the oldest waits since 2026-11-25T10:00:00Z",
+            "  route mail (proxy) to exchange",
             "  server a:1 of pega: up since 2026-11-25T08:00:00Z",
             "  server b:2 of pega: DOWN since 2026-11-25T09:00:00Z",
             "    last problem: a reset",
         ] {
             assert!(text.lines().any(|other| other.starts_with(line)), "{line} is not in\n{text}");
         }
+        assert_eq!(text.matches("; drained by an operator").count(), 1, "{text}");
     }
 }

@@ -174,7 +174,9 @@ impl Relay {
                 route: route.clone(),
             });
         }
-        let watched = rooms.iter().map(|room| Watched {
+        // Clients of a proxy are silent as long as they like.
+        let notified = rooms.iter().filter(|room| !matches!(room.kind, Kind::Proxy(..)));
+        let watched = notified.map(|room| Watched {
             route: room.route.name.clone(),
             silence: Arc::clone(&room.silence),
         });

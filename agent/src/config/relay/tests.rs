@@ -78,6 +78,50 @@ fn a_proxy_takes_what_exchange_takes_and_offers_no_http2() {
     assert!(parse(WHOLE).unwrap().relay.listeners.first().unwrap().http2);
 }
 
+const PASSTHROUGH: &str = r#"
+[[listener]]
+address = "[::]:443"
+
+[upstream.exchange]
+servers = ["https://exchange1.example.com"]
+# of the upstream
+
+[passthrough.mail]
+server_names = ["Mail.Example.com"]
+upstream = "exchange"
+"#;
+
+#[test]
+fn where_tls_is_passed_on_a_listener_needs_no_certificate() {
+    let relay = parse(PASSTHROUGH).unwrap().relay;
+    let [mail] = relay.passthroughs.as_slice() else { panic!("{:?}", relay.passthroughs) };
+    assert_eq!(mail.server_names, ["mail.example.com"], "names are compared in lower case");
+    assert_eq!(mail.idle_timeout, Duration::from_secs(35 * 60));
+    assert!(relay.listeners.first().unwrap().http2, "only proxies forbid it");
+}
+
+#[test]
+fn a_mistake_about_passed_on_tls_is_named() {
+    let route = "[route.mail]\nkind = \"proxy\"\nhost = \"mail.example.com\"\npath_prefix = \"/\"\nupstream = \"exchange\"";
+    let other =
+        "[passthrough.other]\nserver_names = [\"MAIL.example.com\"]\nupstream = \"exchange\"";
+    for (text, part) in [
+        (PASSTHROUGH.replace("[\"Mail.Example.com\"]", "[]"), "needs server_names"),
+        (PASSTHROUGH.replace("Mail.Example.com", "*.example.com"), "no wildcard"),
+        (PASSTHROUGH.replace("upstream = \"exchange\"", "upstream = \"x\""), "there are exchange"),
+        (
+            PASSTHROUGH.replace("# of the upstream", "proxy = \"http://proxy:3128\""),
+            "an upstream without proxy",
+        ),
+        (format!("{PASSTHROUGH}idle_timeout = \"3h\""), "\"1s\" to \"2h\""),
+        (format!("{PASSTHROUGH}{route}"), "the name of route mail too"),
+        (format!("{PASSTHROUGH}{other}"), "the name of passthrough"),
+    ] {
+        let error = parse(&text).unwrap_err();
+        assert!(error.contains(part), "{part}: {error}");
+    }
+}
+
 #[test]
 fn without_a_listener_there_is_no_relay() {
     let config = parse("").unwrap();

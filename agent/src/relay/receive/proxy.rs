@@ -68,7 +68,6 @@ pub(super) async fn receive(
             return if was_bound { last(answer) } else { answer };
         }
     };
-    room.metrics.passed.inc();
     if binding::challenges(response.headers()) {
         pinned.authenticate();
     }
