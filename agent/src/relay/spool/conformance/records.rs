@@ -15,7 +15,10 @@ pub(crate) async fn a_message_is_read_back_as_it_was_appended(place: &impl Place
     odd.message.source = None;
     for new in [record(""), record(vec![7; 300_000]), odd] {
         let id = append(&*spool, new.clone()).await;
-        assert!(within(spool.read(id)).await.unwrap() == new.message, "waiting");
+        // The first may not come from where it is kept.
+        for reading in ["first", "second"] {
+            assert!(within(spool.read(id)).await.unwrap() == new.message, "{reading}");
+        }
     }
     within(spool.close()).await.unwrap();
 }

@@ -22,6 +22,7 @@
 mod counts;
 mod database;
 mod directory;
+mod fresh;
 mod queue;
 mod reader;
 mod statements;
@@ -45,6 +46,7 @@ use self::{
     counts::Counts,
     database::Fault,
     directory::Directory,
+    fresh::Fresh,
     queue::{Next, Queue},
     reader::Reader,
     statements::{NewRow, Place, Sweep},
@@ -79,6 +81,7 @@ struct Shared {
     sealer: Sealer,
     counts: Counts,
     queue: Queue,
+    fresh: Fresh,
     /// Room for what is queued for the writer.
     room: Arc<Semaphore>,
     metrics: Metrics,
@@ -123,6 +126,7 @@ impl DiskSpool {
             sealer,
             counts: Counts::default(),
             queue: Queue::default(),
+            fresh: Fresh::default(),
             room: Arc::new(Semaphore::new(usize::try_from(ROOM).unwrap_or(usize::MAX))),
             metrics,
             max_bytes: config.max_bytes,
@@ -198,7 +202,7 @@ impl DiskSpool {
         let room = room.await.map_err(|_| Error::Closed)?;
         let new = NewRow {
             id,
-            route: record.message.route.into(),
+            route: record.message.route.as_str().into(),
             // As it is read back.
             accepted: Timestamp::from_microsecond(accepted.as_microsecond()).unwrap_or(accepted),
             size: u64::try_from(record.message.body.len()).unwrap_or(u64::MAX),
@@ -207,9 +211,13 @@ impl DiskSpool {
             message,
             once: record.once.map(|key| sealer.mark(Kind::Once, &key)),
         };
+        let offer = self.shared.fresh.offer(id, record.message);
         Ok(match self.write(Task::Append(Box::new(new)), Some(room)).await? {
             0 => Appended::Duplicate,
-            _ => Appended::Stored(id),
+            _ => {
+                offer.stored();
+                Appended::Stored(id)
+            }
         })
     }
 }
@@ -249,18 +257,27 @@ impl Spool for DiskSpool {
     }
 
     fn read(&self, id: RecordId) -> Pending<'_, Message> {
-        Box::pin(self.fetch(move |reply| reader::Job::Message(id, reply)))
+        Box::pin(async move {
+            match self.shared.fresh.take(id) {
+                Some(message) if !self.shared.room.is_closed() => Ok(message),
+                _ => self.fetch(move |reply| reader::Job::Message(id, reply)).await,
+            }
+        })
     }
 
     fn delivered(&self, entry: &Entry) -> Pending<'_, ()> {
         let place = Place { id: entry.id, sequence: entry.sequence };
         // One that is gone already was delivered before, and that was not heard.
-        Box::pin(async move { self.write(Task::Delivered(place), None).await.map(drop) })
+        Box::pin(async move {
+            self.shared.fresh.take(place.id);
+            self.write(Task::Delivered(place), None).await.map(drop)
+        })
     }
 
     fn bury(&self, entry: &Entry, death: Death) -> Pending<'_, ()> {
         let place = Place { id: entry.id, sequence: entry.sequence };
         Box::pin(async move {
+            self.shared.fresh.take(place.id);
             let death = serde_json::to_string(&death)
                 .map_err(|error| Error::Failed(format!("a reason is no JSON: {error}")))?;
             self.write(Task::Bury { place, death }, None).await.map(drop)
