@@ -13,6 +13,7 @@ mod check;
 mod config;
 mod detach;
 mod diff;
+mod doctor;
 mod documents;
 mod export;
 mod feed;
@@ -21,13 +22,13 @@ mod run;
 mod spool;
 mod status;
 
-use std::{ffi::OsString, net::IpAddr, path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, net::IpAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand, error::ErrorKind};
 
 use crate::{
     admin::api::ExportFormat,
-    config::{Config, Error as ConfigError, Mode},
+    config::{Config, Error as ConfigError, Mode, parse_duration},
     daemon::Attacher,
 };
 
@@ -112,6 +113,20 @@ enum Command {
     /// Work with the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Look for what stands in the way on this host, and say what to do next
+    ///
+    /// Kernel, capabilities, pins, interfaces and foreign XDP programs, feeds through the
+    /// configured proxy, clock, forwarding, frames that the gate cannot see into, certificates and
+    /// how they can be renewed, spool. Changes nothing, with or without a running agent. Exit status
+    /// 0 if all is well, 2 if there are warnings, 1 if there are failures.
+    Doctor {
+        /// How long to listen for PPPoE and MPLS frames
+        #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_time)]
+        listen: Duration,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Write manual pages and shell completions
     #[command(hide = true)]
     Documents {
@@ -199,6 +214,7 @@ async fn dispatch(arguments: Arguments, attacher: Option<Attacher>) -> Result<Ex
         }
         Command::Spool(command) => spool::run(&file, command).await,
         Command::Config(ConfigCommand::Check { json }) => config::check(&file, json),
+        Command::Doctor { listen, json } => doctor::run(&file, listen, json).await,
         Command::Documents { directory } => documents::run(&directory),
         Command::Detach { json } => detach::run(&file, json),
     }
@@ -268,6 +284,11 @@ impl File {
     fn load(&self) -> Result<Config, ConfigError> {
         self.path().map_or_else(|| Ok(Config::default()), |path| Config::load(&path))
     }
+}
+
+/// Reads a time with its unit.
+fn parse_time(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| "must be a time such as 10s, 30m, 2h or 7d".to_owned())
 }
 
 /// Reads `monitor` or `enforce`.

@@ -38,7 +38,6 @@ use std::{
 use exogate_ebpf::compile::CompiledTable;
 use jiff::Timestamp;
 
-pub(crate) use self::orders::feed;
 pub use self::privilege::Attacher;
 use self::{
     admission::TableInForce,
@@ -48,6 +47,7 @@ use self::{
     supervisor::Supervisor,
 };
 pub use self::{explain::explain, export::export};
+pub(crate) use self::{follow::is_forwarding, orders::feed};
 use crate::{
     admin::{BindError, Health, Part, Server},
     allowlist::Keeper,
@@ -192,8 +192,7 @@ pub async fn run(load: Load, mut attacher: Attacher) -> Result<(), Error> {
 
 /// What can be known to be wrong before anything is opened.
 fn check(config: &Config) -> Result<(), Error> {
-    if config.mode == Mode::Enforce && config.gate.destinations.is_none() && follow::is_forwarding()
-    {
+    if config.mode == Mode::Enforce && config.gate.destinations.is_none() && is_forwarding() {
         return Err(Error::Usage(
             "IP forwarding is on, so packets that are only passing through would be dropped too; \
              say what is guarded: gate.destinations = \"local\" for this host's own addresses, \
@@ -324,8 +323,7 @@ fn announce(config: &Config, shared: &Shared) {
             "MONITOR MODE: nothing is dropped; see what would be with `exogate status`, then set mode = \"enforce\""
         ),
     }
-    if config.mode == Mode::Monitor && follow::is_forwarding() && config.gate.destinations.is_none()
-    {
+    if config.mode == Mode::Monitor && is_forwarding() && config.gate.destinations.is_none() {
         tracing::warn!(
             "IP forwarding is on: set gate.destinations before enforcing, or transit traffic to the guarded ports is dropped"
         );
