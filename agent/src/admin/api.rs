@@ -20,6 +20,12 @@ pub struct Status {
     pub started: String,
     /// `monitor` or `enforce`.
     pub mode: String,
+    /// What the configuration says; another one, if an operator ordered so.
+    #[serde(default)]
+    pub configured_mode: String,
+    /// When the mode before comes back, unless this one is confirmed, RFC 3339.
+    #[serde(default)]
+    pub confirm_by: Option<Timestamp>,
     /// Parts that are not ready.
     pub waiting_for: Vec<String>,
     /// The filtered interfaces.
@@ -222,6 +228,16 @@ pub enum Order {
         /// The answer, or the list.
         content: String,
     },
+    /// Drop what is refused.
+    Enforce {
+        /// For so long, unless it is confirmed.
+        #[serde(default)]
+        confirm_within_seconds: Option<u64>,
+    },
+    /// Make that last.
+    Confirm,
+    /// Drop nothing any more.
+    Monitor,
     /// Let a prefix pass for a while.
     Allow {
         /// The prefix.
@@ -247,6 +263,15 @@ pub struct Obeyed {
     pub temporary: Vec<Temporary>,
     /// Hash of the list, afterwards.
     pub list: String,
+    /// `monitor` or `enforce`, afterwards.
+    #[serde(default)]
+    pub mode: String,
+    /// What the configuration says about it.
+    #[serde(default)]
+    pub configured_mode: String,
+    /// When the mode before comes back, unless this one is confirmed, RFC 3339.
+    #[serde(default)]
+    pub confirm_by: Option<Timestamp>,
 }
 
 /// The answer to `/v1/history`, oldest first.

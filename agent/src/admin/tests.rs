@@ -50,9 +50,14 @@ impl Control for Stub {
     fn obey(&self, order: Order) -> BoxFuture<'static, Result<api::Obeyed, String>> {
         Box::pin(async move {
             match order {
-                Order::Hold => {
-                    Ok(api::Obeyed { diff: nothing(), temporary: vec![], list: "hash".to_owned() })
-                }
+                Order::Hold => Ok(api::Obeyed {
+                    diff: nothing(),
+                    temporary: vec![],
+                    list: "hash".to_owned(),
+                    mode: "monitor".to_owned(),
+                    configured_mode: "monitor".to_owned(),
+                    confirm_by: None,
+                }),
                 _ => Err("not this one".to_owned()),
             }
         })

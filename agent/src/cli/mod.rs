@@ -18,6 +18,7 @@ mod documents;
 mod export;
 mod feed;
 mod history;
+mod mode;
 mod run;
 mod spool;
 mod status;
@@ -77,6 +78,33 @@ enum Command {
     },
     /// Let an address pass for a while, through every guard
     Allow(allow::Arguments),
+    /// Drop packets from unlisted sources, from now on
+    ///
+    /// Goes before the mode of the configuration, and survives a restart, until `exogate monitor`
+    /// or a configuration that says the same. With --confirm-within the mode before comes back by
+    /// itself, unless `exogate confirm` is run in time.
+    Enforce {
+        /// Only for so long, unless it is confirmed; at most 7d
+        #[arg(long, value_name = "TIME", value_parser = parse_time)]
+        confirm_within: Option<Duration>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make `exogate enforce --confirm-within` last
+    Confirm {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Drop nothing any more, from now on; only count what would be dropped
+    ///
+    /// Goes before the mode of the configuration, like `exogate enforce`.
+    Monitor {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Work with the feeds: refresh, accept, hold, resume, import
     #[command(subcommand)]
     Feed(feed::Command),
@@ -205,6 +233,11 @@ async fn dispatch(arguments: Arguments, attacher: Option<Attacher>) -> Result<Ex
         Command::Check { address, json } => check::run(&file, address, json).await,
         Command::Status { json } => status::run(&file, json).await,
         Command::Allow(arguments) => allow::run(&file, arguments).await,
+        Command::Enforce { confirm_within, json } => {
+            mode::enforce(&file, confirm_within, json).await
+        }
+        Command::Confirm { json } => mode::confirm(&file, json).await,
+        Command::Monitor { json } => mode::monitor(&file, json).await,
         Command::Feed(command) => feed::run(&file, command).await,
         Command::Diff { json } => diff::run(&file, json).await,
         Command::History { last, json } => history::run(&file, last, json).await,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use exogate_ebpf::compile;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::value::{self, Destinations};
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// What happens to refused packets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// They are counted and reported, and pass.

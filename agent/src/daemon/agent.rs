@@ -264,7 +264,8 @@ impl Agent {
     /// Reads the configuration again.
     async fn reload(&mut self) {
         let config = match (self.load)().map_err(Error::from).and_then(|config| {
-            check(&config)?;
+            let order = self.list.borrow().mode_order();
+            check(&Config { mode: order.unwrap_or(config.mode), ..config.clone() })?;
             Ok(config)
         }) {
             Ok(config) => config,
@@ -330,8 +331,8 @@ impl Agent {
             Err(_) => Err("the keeper is gone".to_owned()),
         };
         match result {
+            // The publisher has taken it, in the mode that an operator may have ordered.
             Ok(()) => {
-                self.shared.set_config(config);
                 tracing::info!("configuration in force");
                 true
             }

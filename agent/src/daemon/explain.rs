@@ -157,12 +157,13 @@ impl Explainer {
 impl Control for Explainer {
     fn status(&self) -> Status {
         let status = self.list.borrow().clone();
-        let config = self.shared.config();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             started: self.shared.started.to_string(),
-            mode: config.mode.name().to_owned(),
+            mode: status.mode.name().to_owned(),
+            configured_mode: status.configured_mode.name().to_owned(),
+            confirm_by: status.confirm_by,
             waiting_for: self.health.pending(),
             interfaces: self.interfaces(),
             list: List {

@@ -153,7 +153,10 @@ pub async fn run(load: Load, mut attacher: Attacher) -> Result<(), Error> {
     check(&config)?;
     let mut signals = Signals::new()?;
     let registry = telemetry::registry()?;
-    let keeper = Keeper::open(Arc::clone(&config), &registry)?;
+    let keeper = Keeper::open(config, &registry)?;
+    // In the mode that an operator may have ordered.
+    let config = keeper.config();
+    check(&config)?;
     let local = follow::local_addresses();
     let table = Arc::new(table(&keeper.list(), &config, &local)?);
     let gates = Gates::default();

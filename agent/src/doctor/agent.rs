@@ -31,11 +31,7 @@ pub(super) fn state(config: &Config, status: &Result<Status, client::Error>) -> 
             };
             Finding::warning("agent", format!("{error}; {filter}"), "systemctl start exogate")
         }
-        Err(error) => Finding::warning(
-            "agent",
-            error.to_string(),
-            "run this command as root",
-        ),
+        Err(error) => Finding::warning("agent", error.to_string(), "run this command as root"),
     }
 }
 
