@@ -1,6 +1,7 @@
 //! What the control socket answers, and `--json` prints. Field names are stable:
 //! fields are added, never renamed.
 
+pub mod events;
 pub mod relay;
 
 use std::net::IpAddr;

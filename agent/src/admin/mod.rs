@@ -4,20 +4,23 @@
 //! answers only what anybody on the host may know: `/metrics`, `/healthz` and
 //! `/readyz`, and where `admin.export` is on `/export`, the list in force. The
 //! control socket, which only root may open, also answers `/v1/status`,
-//! `/v1/check`, `/v1/diff`, `/v1/history` and `/v1/allow`, as JSON with the stable
+//! `/v1/check`, `/v1/diff`, `/v1/history`, `/v1/allow` and `/v1/events`, as JSON with the stable
 //! field names of [`api`], and obeys the orders that are posted to `/v1/order`.
 //!
 //! Nothing here can hold up the filter: requests are short, limited in number
 //! and in time, and a fault of the server is logged, not fatal.
 
+mod answer;
+mod answers;
 pub mod api;
 pub mod client;
 mod health;
 mod server;
+mod socket;
 
 pub use self::{
     health::{Health, Part},
-    server::{BindError, Control, Server},
+    server::{BindError, Control, Recent, Server},
 };
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use prometheus::Registry;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{
-    Control, Health, Server,
+    Control, Health, Recent, Server,
     api::{
         self, ExportFormat, Order,
         relay::{Selection, SpoolAnswer, SpoolOrder},
@@ -45,6 +45,28 @@ impl Control for Stub {
 
     fn export(&self, format: ExportFormat, sources: &[String]) -> Result<String, String> {
         Ok(format!("{} {sources:?}", format.name()))
+    }
+
+    fn events(&self) -> Recent {
+        let (sender, coming) = tokio::sync::broadcast::channel(2);
+        let refused = |port| api::events::Refused {
+            at: "2026-11-23T20:00:00Z".parse().unwrap(),
+            interface: "eth0".to_owned(),
+            action: "drop".to_owned(),
+            reason: "unlisted".to_owned(),
+            family: "ipv4".to_owned(),
+            source: "203.0.113.7".parse().unwrap(),
+            source_port: 1,
+            destination: "198.51.100.10".parse().unwrap(),
+            port,
+            protocol: 6,
+            bytes: 60,
+            stands_for: 1,
+        };
+        for port in 2..=4 {
+            sender.send(refused(port)).unwrap();
+        }
+        Recent { past: vec![refused(1)], coming }
     }
 
     fn obey(&self, order: Order) -> BoxFuture<'static, Result<api::Obeyed, String>> {
@@ -133,6 +155,35 @@ async fn the_control_socket_obeys_or_says_why_not() {
     let order = SpoolOrder::Replay { selection: Selection::All };
     let refused = client::post::<SpoolAnswer>(&admin.socket, "/v1/spool", &order).await;
     assert_eq!(refused.unwrap_err().to_string(), "not this one");
+}
+
+#[tokio::test]
+async fn events_come_in_order_and_what_a_slow_reader_missed_is_counted() {
+    let (admin, _directory) = start(false).await;
+    let mut lines = Vec::new();
+    let take = |line: &[u8]| {
+        lines.push(serde_json::from_slice::<api::events::Event>(line).unwrap());
+        true
+    };
+    client::follow(&admin.socket, "/v1/events?follow=true", take).await.unwrap();
+    let ports: Vec<_> = lines
+        .iter()
+        .map(|event| match event {
+            api::events::Event::Refused(refused) => u64::from(refused.port),
+            api::events::Event::Missed { count } => 1000 + count,
+        })
+        .collect();
+    assert_eq!(ports, [1, 1001, 3, 4]);
+
+    let mut count = 0;
+    client::follow(&admin.socket, "/v1/events", |_| {
+        count += 1;
+        true
+    })
+    .await
+    .unwrap();
+    assert_eq!(count, 1, "only what has happened already");
+    assert!(over_tcp(&admin, "GET /v1/events").await.0.contains("404"));
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod detach;
 mod diff;
 mod doctor;
 mod documents;
+mod events;
 mod export;
 mod feed;
 mod history;
@@ -120,6 +121,18 @@ enum Command {
         #[arg(long, value_name = "NUMBER", default_value_t = 1000)]
         last: usize,
         /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print refused packets, one line each
+    ///
+    /// The kernel records the first 128 of a second on each CPU one by one, after that one in
+    /// 1,024, which then stands for so many.
+    Events {
+        /// Go on with those that come
+        #[arg(long, short)]
+        follow: bool,
+        /// Print JSON, one line each
         #[arg(long)]
         json: bool,
     },
@@ -241,6 +254,7 @@ async fn dispatch(arguments: Arguments, attacher: Option<Attacher>) -> Result<Ex
         Command::Feed(command) => feed::run(&file, command).await,
         Command::Diff { json } => diff::run(&file, json).await,
         Command::History { last, json } => history::run(&file, last, json).await,
+        Command::Events { follow, json } => events::run(&file, follow, json).await,
         Command::Export { format, sources, json } => {
             let format = if json { ExportFormat::Json } else { format };
             export::run(&file, format, sources).await

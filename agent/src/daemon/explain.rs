@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::{
     admin::{
-        Control, Health,
+        Control, Health, Recent,
         api::{
             Blocked, Check, CheckedFeed, Diff, ExportFormat, Feed, History, Interface, List, Match,
             Obeyed, Order, Packets, Problem, Source, Status, Temporary, Verdict,
@@ -219,6 +219,10 @@ impl Control for Explainer {
     fn export(&self, format: ExportFormat, sources: &[String]) -> Result<String, String> {
         let list = Arc::clone(&self.list.borrow().list);
         export(&list, format, sources)
+    }
+
+    fn events(&self) -> Recent {
+        self.shared.drops.recent()
     }
 
     fn obey(&self, order: Order) -> BoxFuture<'static, Result<Obeyed, String>> {

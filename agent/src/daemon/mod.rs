@@ -42,6 +42,7 @@ pub use self::privilege::Attacher;
 use self::{
     admission::TableInForce,
     agent::{Agent, Parts},
+    drops::Drops,
     follow::{Changes, Signals},
     publish::table,
     supervisor::Supervisor,
@@ -122,6 +123,7 @@ struct Shared {
     /// Addresses of this host, for `destinations = "local"`.
     local: Arc<RwLock<Vec<IpAddr>>>,
     metrics: gate::Metrics,
+    drops: Drops,
     started: Timestamp,
 }
 
@@ -166,6 +168,7 @@ pub async fn run(load: Load, mut attacher: Attacher) -> Result<(), Error> {
         gates,
         admission: Arc::new(TableInForce::new(Arc::clone(&table))),
         local: Arc::new(RwLock::new(local)),
+        drops: Drops::default(),
         started: Timestamp::now(),
     };
     let changes = Changes::subscribe()
@@ -286,7 +289,7 @@ fn attend_gate(shared: &Shared, mut gate: Gate) {
     match gate.events() {
         Ok(events) => {
             let counter = shared.metrics.events.with_label_values(&[&interface]);
-            tokio::spawn(drops::log(events, interface, counter));
+            tokio::spawn(shared.drops.clone().take(events, interface, counter));
         }
         Err(error) => tracing::warn!(interface, %error, "dropped packets are not logged"),
     }
