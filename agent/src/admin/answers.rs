@@ -5,14 +5,16 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use http_body_util::{BodyExt as _, Limited};
 use hyper::{Method, Request, StatusCode, body::Incoming};
+use jiff::Timestamp;
 use prometheus::{Encoder as _, Registry, TextEncoder};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::Semaphore;
 
 use super::{
-    Control, Health,
+    Audit, AuditRecord, Caller, Control, Health, Outcome,
     answer::{Answer, events, json, response, text},
     api::ExportFormat,
+    audit::shown,
 };
 use crate::allowlist::MAX_IMPORT;
 
@@ -36,6 +38,7 @@ pub(super) enum May {
 pub(super) struct Answers {
     registry: Registry,
     health: Health,
+    audit: Audit,
     control: Arc<dyn Control>,
     may: May,
     followers: Arc<Semaphore>,
@@ -45,10 +48,18 @@ impl Answers {
     pub(super) fn new(
         registry: Registry,
         health: Health,
+        audit: Audit,
         control: Arc<dyn Control>,
         may: May,
     ) -> Self {
-        Self { registry, health, control, may, followers: Arc::new(Semaphore::new(FOLLOWERS)) }
+        Self {
+            registry,
+            health,
+            audit,
+            control,
+            may,
+            followers: Arc::new(Semaphore::new(FOLLOWERS)),
+        }
     }
 
     /// Whether orders are taken, which may take their time.
@@ -56,14 +67,21 @@ impl Answers {
         self.may == May::Order
     }
 
-    pub(super) async fn answer(&self, request: Request<Incoming>) -> Answer {
+    /// Answers a request; on the control socket also whoever must not be listened to.
+    pub(super) async fn answer(
+        &self,
+        request: Request<Incoming>,
+        caller: Option<&(Caller, bool)>,
+    ) -> Answer {
         let path = request.uri().path();
-        if request.method() == Method::POST && self.may == May::Order {
-            match path {
-                "/v1/order" => return obey(request, |order| self.control.obey(order)).await,
-                "/v1/spool" => return obey(request, |order| self.control.spool(order)).await,
+        match caller {
+            Some((caller, false)) => return self.deny(&request, caller).await,
+            Some((caller, true)) if request.method() == Method::POST => match path {
+                "/v1/order" => return self.obey(request, caller, |o| self.control.obey(o)).await,
+                "/v1/spool" => return self.obey(request, caller, |o| self.control.spool(o)).await,
                 _ => {}
-            }
+            },
+            _ => {}
         }
         if request.method() != Method::GET {
             return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is understood\n");
@@ -89,6 +107,10 @@ impl Answers {
                 None => text(StatusCode::BAD_REQUEST, "address=IP is missing or malformed\n"),
             },
             "/v1/diff" => json(&self.control.diff()),
+            "/v1/audit" => match self.control.audit() {
+                Ok(records) => json(&records),
+                Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error),
+            },
             "/v1/events" => self.events(query),
             "/v1/allow" => json(&self.control.temporary()),
             "/v1/history" => match self.control.history() {
@@ -97,6 +119,50 @@ impl Answers {
             },
             _ => text(StatusCode::NOT_FOUND, "there is no such page\n"),
         }
+    }
+
+    /// Has an order obeyed, and records it.
+    async fn obey<Order: DeserializeOwned + Serialize, Obeyed: Serialize>(
+        &self,
+        request: Request<Incoming>,
+        caller: &Caller,
+        obeyed: impl FnOnce(Order) -> BoxFuture<'static, Result<Obeyed, String>>,
+    ) -> Answer {
+        let order: Order = match read(request).await {
+            Ok(order) => order,
+            Err(answer) => return answer,
+        };
+        let at = Timestamp::now();
+        let shown = shown(&order);
+        let result = obeyed(order).await;
+        let (outcome, message) = match &result {
+            Ok(_) => (Outcome::Done, None),
+            Err(problem) => (Outcome::Refused, Some(problem.clone())),
+        };
+        // To list changes nothing, and tells no content.
+        if shown.get("order").is_none_or(|order| order != "list") {
+            let caller = caller.clone();
+            self.audit.record(AuditRecord { at, caller, order: shown, outcome, message }).await;
+        }
+        match result {
+            Ok(obeyed) => json(&obeyed),
+            Err(problem) => text(StatusCode::CONFLICT, problem),
+        }
+    }
+
+    async fn deny(&self, request: &Request<Incoming>, caller: &Caller) -> Answer {
+        let order = format!("{} {}", request.method(), request.uri().path());
+        self.audit
+            .record(AuditRecord {
+                at: Timestamp::now(),
+                caller: caller.clone(),
+                order: order.into(),
+                outcome: Outcome::Denied,
+                message: None,
+            })
+            .await;
+        let problem = "only root, the agent's user and the members of admin.group are listened to";
+        text(StatusCode::FORBIDDEN, problem)
     }
 
     fn events(&self, query: Option<&str>) -> Answer {
@@ -150,23 +216,14 @@ impl Answers {
     }
 }
 
-/// Reads an order and has it obeyed.
-async fn obey<Order: DeserializeOwned, Obeyed: Serialize>(
-    request: Request<Incoming>,
-    obeyed: impl FnOnce(Order) -> BoxFuture<'static, Result<Obeyed, String>>,
-) -> Answer {
+/// Reads an order.
+async fn read<Order: DeserializeOwned>(request: Request<Incoming>) -> Result<Order, Answer> {
     let body = match Limited::new(request.into_body(), LARGEST_ORDER).collect().await {
         Ok(body) => body.to_bytes(),
-        Err(error) => return text(StatusCode::PAYLOAD_TOO_LARGE, format!("{error}\n")),
+        Err(error) => return Err(text(StatusCode::PAYLOAD_TOO_LARGE, format!("{error}\n"))),
     };
-    let order = match serde_json::from_slice(&body) {
-        Ok(order) => order,
-        Err(error) => return text(StatusCode::BAD_REQUEST, format!("not an order: {error}\n")),
-    };
-    match obeyed(order).await {
-        Ok(obeyed) => json(&obeyed),
-        Err(problem) => text(StatusCode::CONFLICT, problem),
-    }
+    serde_json::from_slice(&body)
+        .map_err(|error| text(StatusCode::BAD_REQUEST, format!("not an order: {error}\n")))
 }
 
 /// The values of a key in a query. None of ours needs escapes.

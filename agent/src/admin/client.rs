@@ -25,7 +25,10 @@ pub enum Error {
         socket: String,
     },
     /// This user may not open the socket.
-    #[error("{socket} may not be opened by this user; run the command as root")]
+    #[error(
+        "this user may not use {socket}; run the command as root, or as a member of the group in \
+         admin.group"
+    )]
     Refused {
         /// The socket.
         socket: String,
@@ -182,6 +185,7 @@ async fn exchange(
     let said = |body: &Bytes| String::from_utf8_lossy(body).trim().to_owned();
     match answer {
         (StatusCode::OK, body) => Ok(body),
+        (StatusCode::FORBIDDEN, _) => Err(Error::Refused { socket: name.clone() }),
         (StatusCode::CONFLICT, body) => Err(Error::Disobeyed(said(&body))),
         (status, body) => Err(failed(format!("{status}: {}", said(&body)))),
     }

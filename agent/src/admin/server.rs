@@ -20,17 +20,17 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus::Registry;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, UnixListener},
+    net::TcpListener,
     select,
     sync::{Semaphore, broadcast},
     time::sleep,
 };
 
 use super::{
-    Health,
+    Audit, AuditRecord, Caller, Health,
     answers::{Answers, May},
     api::{self, ExportFormat},
-    socket::{self, Listen, RemoveOnDrop},
+    socket::{self, ControlSocket, Listen, RemoveOnDrop},
 };
 use crate::config;
 
@@ -55,6 +55,12 @@ pub trait Control: Send + Sync + 'static {
     ///
     /// A sentence, if it cannot be read.
     fn history(&self) -> Result<api::History, String>;
+    /// Who ordered what.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, if it cannot be read.
+    fn audit(&self) -> Result<Vec<AuditRecord>, String>;
     /// What passes for a while.
     fn temporary(&self) -> Vec<api::Temporary>;
     /// The list in the form that others read, or of it the sources that are named.
@@ -94,7 +100,7 @@ pub struct BindError {
 /// Listeners that are bound but not served yet.
 pub struct Server {
     public: TcpListener,
-    control: UnixListener,
+    control: ControlSocket,
     socket: PathBuf,
     export: bool,
 }
@@ -112,21 +118,34 @@ impl Server {
             option: "admin.listen",
             source,
         })?;
-        let control = socket::bind(socket).await.map_err(|source| BindError {
-            what: format!("control socket {}", socket.display()),
-            option: "admin.socket",
-            source,
-        })?;
+        let control =
+            socket::bind(socket, admin.group.as_deref()).await.map_err(|source| BindError {
+                what: format!("control socket {}", socket.display()),
+                option: "admin.socket",
+                source,
+            })?;
         Ok(Self { public, control, socket: socket.to_owned(), export: admin.export })
     }
 
     /// Serves until the task is dropped.
-    pub async fn serve(self, registry: Registry, health: Health, control: Arc<dyn Control>) {
+    pub async fn serve(
+        self,
+        registry: Registry,
+        health: Health,
+        audit: Audit,
+        control: Arc<dyn Control>,
+    ) {
         let Self { public, control: socket_listener, socket, export } = self;
         let _remove = RemoveOnDrop(socket);
         let may = if export { May::Export } else { May::Look };
-        let anybody = Answers::new(registry.clone(), health.clone(), Arc::clone(&control), may);
-        let owner = Answers::new(registry, health, control, May::Order);
+        let anybody = Answers::new(
+            registry.clone(),
+            health.clone(),
+            audit.clone(),
+            Arc::clone(&control),
+            may,
+        );
+        let owner = Answers::new(registry, health, audit, control, May::Order);
         tokio::join!(accept(public, anybody), accept(socket_listener, owner));
     }
 }
@@ -140,9 +159,16 @@ async fn accept(listener: impl Listen, answers: Answers) {
         match listener.next().await {
             Ok(stream) => {
                 let answers = Arc::clone(&answers);
+                let caller = match listener.judge(&stream).await {
+                    Ok(caller) => caller,
+                    Err(error) => {
+                        tracing::warn!(%error, "a caller on the control socket cannot be told");
+                        continue;
+                    }
+                };
                 tokio::spawn(async move {
                     let _slot = slot;
-                    serve(stream, &answers).await;
+                    serve(stream, &answers, caller).await;
                 });
             }
             Err(error) => {
@@ -155,11 +181,15 @@ async fn accept(listener: impl Listen, answers: Answers) {
 }
 
 /// Answers on a connection until its time is over. An answer that goes on ends with its reader.
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, answers: &Answers) {
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    answers: &Answers,
+    caller: Option<(Caller, bool)>,
+) {
     let limit = if answers.may_order() { CONTROL_LIMIT } else { LIMIT };
     let goes_on = AtomicBool::new(false);
     let service = service_fn(|request| async {
-        let answer = answers.answer(request).await;
+        let answer = answers.answer(request, caller.as_ref()).await;
         goes_on.fetch_or(matches!(answer.body(), Either::Right(_)), Ordering::Relaxed);
         Ok::<_, Infallible>(answer)
     });

@@ -7,7 +7,7 @@ use prometheus::Registry;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{
-    Control, Health, Recent, Server,
+    Audit, AuditRecord, Control, Health, Recent, Server,
     api::{
         self, ExportFormat, Order,
         relay::{Selection, SpoolAnswer, SpoolOrder},
@@ -37,6 +37,10 @@ impl Control for Stub {
 
     fn history(&self) -> Result<api::History, String> {
         Ok(api::History { records: vec![] })
+    }
+
+    fn audit(&self) -> Result<Vec<AuditRecord>, String> {
+        Ok(vec![])
     }
 
     fn temporary(&self) -> Vec<api::Temporary> {
@@ -99,9 +103,12 @@ impl Control for Stub {
 async fn start(export: bool) -> (config::Admin, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let admin = config::Admin { listen: free, socket: directory.path().join("c.sock"), export };
+    let socket = directory.path().join("c.sock");
+    let admin = config::Admin { listen: free, socket, export, group: None };
     let server = Server::bind(&admin).await.unwrap();
-    tokio::spawn(server.serve(Registry::new(), Health::default(), Arc::new(Stub)));
+    let registry = Registry::new();
+    let audit = Audit::open(directory.path(), &registry).unwrap();
+    tokio::spawn(server.serve(registry, Health::default(), audit, Arc::new(Stub)));
     (admin, directory)
 }
 
@@ -155,6 +162,32 @@ async fn the_control_socket_obeys_or_says_why_not() {
     let order = SpoolOrder::Replay { selection: Selection::All };
     let refused = client::post::<SpoolAnswer>(&admin.socket, "/v1/spool", &order).await;
     assert_eq!(refused.unwrap_err().to_string(), "not this one");
+}
+
+#[tokio::test]
+async fn every_order_is_recorded_with_whoever_gave_it_and_without_contents() {
+    let (admin, directory) = start(false).await;
+    client::order(&admin.socket, &Order::Hold).await.unwrap();
+    let import = Order::Import {
+        feed: "Worldwide".to_owned(),
+        version: None,
+        accept: false,
+        content: "a secret".to_owned(),
+    };
+    client::order(&admin.socket, &import).await.unwrap_err();
+    let _: api::Diff = client::get(&admin.socket, "/v1/diff").await.unwrap();
+    let records = super::audit_records(directory.path()).unwrap();
+    let told: Vec<_> =
+        records.iter().map(|record| (record.order["order"].clone(), record.outcome)).collect();
+    assert_eq!(
+        told,
+        [("hold".into(), super::Outcome::Done), ("import".into(), super::Outcome::Refused)]
+    );
+    assert_eq!(records[1].order["content"], serde_json::json!({ "bytes": 8 }));
+    assert_eq!(records[1].message.as_deref(), Some("not this one"));
+    assert_eq!(records[0].caller.uid, nix::unistd::getuid().as_raw());
+    let pid = i32::try_from(std::process::id()).unwrap();
+    assert_eq!(records[0].caller.pid, Some(pid));
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ macro_rules! say {
 }
 
 mod allow;
+mod audit;
 mod check;
 mod config;
 mod detach;
@@ -117,6 +118,15 @@ enum Command {
     },
     /// Show every version that was applied or refused, and what operators did
     History {
+        /// Only the last ones
+        #[arg(long, value_name = "NUMBER", default_value_t = 1000)]
+        last: usize,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show who ordered what, and what came of it
+    Audit {
         /// Only the last ones
         #[arg(long, value_name = "NUMBER", default_value_t = 1000)]
         last: usize,
@@ -254,6 +264,7 @@ async fn dispatch(arguments: Arguments, attacher: Option<Attacher>) -> Result<Ex
         Command::Feed(command) => feed::run(&file, command).await,
         Command::Diff { json } => diff::run(&file, json).await,
         Command::History { last, json } => history::run(&file, last, json).await,
+        Command::Audit { last, json } => audit::run(&file, last, json).await,
         Command::Events { follow, json } => events::run(&file, follow, json).await,
         Command::Export { format, sources, json } => {
             let format = if json { ExportFormat::Json } else { format };

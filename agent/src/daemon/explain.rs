@@ -9,12 +9,13 @@ use tokio::sync::{mpsc, watch};
 
 use crate::{
     admin::{
-        Control, Health, Recent,
+        AuditRecord, Control, Health, Recent,
         api::{
             Blocked, Check, CheckedFeed, Diff, ExportFormat, Feed, History, Interface, List, Match,
             Obeyed, Order, Packets, Problem, Source, Status, Temporary, Verdict,
             relay::{SpoolAnswer, SpoolOrder},
         },
+        audit_records,
     },
     allowlist::{self, AllowList, Command, FeedStatus},
     config::{Config, Mode, TEMPORARY},
@@ -210,6 +211,12 @@ impl Control for Explainer {
         let records = allowlist::History::new(&directory).read();
         let failed = |error| format!("reading the history in {}: {error}", directory.display());
         Ok(History { records: records.map_err(failed)? })
+    }
+
+    fn audit(&self) -> Result<Vec<AuditRecord>, String> {
+        let directory = self.shared.config().state_directory.clone();
+        let failed = |error| format!("reading the audit log in {}: {error}", directory.display());
+        audit_records(&directory).map_err(failed)
     }
 
     fn temporary(&self) -> Vec<Temporary> {

@@ -50,7 +50,7 @@ use self::{
 pub use self::{explain::explain, export::export};
 pub(crate) use self::{follow::is_forwarding, orders::feed};
 use crate::{
-    admin::{BindError, Health, Part, Server},
+    admin::{Audit, BindError, Health, Part, Server},
     allowlist::Keeper,
     config::{self, Config, Mode, Privileges},
     gate::{self, Gate, Gates, Options},
@@ -173,6 +173,7 @@ pub async fn run(load: Load, mut attacher: Attacher) -> Result<(), Error> {
     };
     let changes = Changes::subscribe()
         .map_err(|source| Error::Watch { what: "network interfaces", source })?;
+    let audit = Audit::open(&config.state_directory, &registry)?;
     let server = Server::bind(&config.admin).await?;
     let relay = match config.relay.is_on() {
         true => Some(Relay::open(&config, &registry)?),
@@ -192,7 +193,8 @@ pub async fn run(load: Load, mut attacher: Attacher) -> Result<(), Error> {
     };
 
     let supervisor = Supervisor::of_this_process();
-    let parts = Parts { keeper, server, registry, health, interfaces, relay, attacher, supervisor };
+    let parts =
+        Parts { keeper, server, registry, health, audit, interfaces, relay, attacher, supervisor };
     Agent::start(shared, parts, load).attend(&mut signals, changes).await
 }
 

@@ -31,7 +31,11 @@ pub(super) fn state(config: &Config, status: &Result<Status, client::Error>) -> 
             };
             Finding::warning("agent", format!("{error}; {filter}"), "systemctl start exogate")
         }
-        Err(error) => Finding::warning("agent", error.to_string(), "run this command as root"),
+        Err(error) => Finding::warning(
+            "agent",
+            error.to_string(),
+            "run this command as root, or as a member of the group in admin.group",
+        ),
     }
 }
 
