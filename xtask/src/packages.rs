@@ -32,6 +32,11 @@ pub(crate) const PROGRAMS: &[Program] = &[
 /// What tests and benchmarks call besides.
 pub(crate) const TEST_PROGRAMS: &[Program] = &[
     Program { name: "c++", package: "g++", why: "builds libFuzzer" },
+    Program {
+        name: "chromium-headless-shell",
+        package: "chromium-headless-shell",
+        why: "reads the status page",
+    },
     Program { name: "haproxy", package: "haproxy", why: "is measured beside the relay" },
     Program {
         name: "ipset",

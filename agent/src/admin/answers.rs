@@ -15,6 +15,7 @@ use super::{
     answer::{Answer, events, json, response, text},
     api::ExportFormat,
     audit::shown,
+    page::page,
 };
 use crate::allowlist::MAX_IMPORT;
 
@@ -88,13 +89,14 @@ impl Answers {
         }
         let query = request.uri().query();
         match path {
+            "/" => page(&self.control.status()),
             "/metrics" => self.metrics(),
             "/healthz" if self.health.is_alive() => text(StatusCode::OK, "ok\n"),
             "/healthz" => text(StatusCode::SERVICE_UNAVAILABLE, "the main loop does not answer\n"),
             "/readyz" => self.readiness(),
             "/export" if self.may != May::Look => self.export(query),
             _ if self.may == May::Order => self.look(path, query),
-            _ => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n"),
+            _ => text(StatusCode::NOT_FOUND, "there are /, /metrics, /healthz and /readyz\n"),
         }
     }
 

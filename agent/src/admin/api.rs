@@ -353,6 +353,18 @@ pub struct Blocked {
     pub port: u16,
     /// `drop` or `would_drop`.
     pub action: String,
+    /// The prefix of the list that is nearest to it, if one is near.
+    #[serde(default)]
+    pub nearest: Option<Nearest>,
+}
+
+/// A prefix of the list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nearest {
+    /// The prefix.
+    pub prefix: IpNet,
+    /// The source that holds it.
+    pub source: String,
 }
 
 /// The answer to `/v1/check`.

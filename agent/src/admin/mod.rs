@@ -1,7 +1,7 @@
 //! What people, Prometheus and the command line ask of a running agent.
 //!
 //! Two listeners share one server. The TCP address has no access control, so it
-//! answers only what anybody on the host may know: `/metrics`, `/healthz` and
+//! answers only what anybody on the host may know: `/` for people, `/metrics`, `/healthz` and
 //! `/readyz`, and where `admin.export` is on `/export`, the list in force. The
 //! control socket, which only root, the agent's user and the members of `admin.group` may open, also answers `/v1/status`,
 //! `/v1/check`, `/v1/diff`, `/v1/history`, `/v1/allow`, `/v1/events` and `/v1/audit`, as JSON with the stable
@@ -18,6 +18,7 @@ mod audit;
 mod caller;
 pub mod client;
 mod health;
+mod page;
 mod server;
 mod socket;
 

@@ -24,6 +24,7 @@ mod mode;
 mod run;
 mod spool;
 mod status;
+mod top;
 
 use std::{ffi::OsString, net::IpAddr, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -77,6 +78,15 @@ enum Command {
         /// Print JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Watch the agent live in a terminal: rates, refused sources, feeds, relay
+    ///
+    /// Graphs are of packets per second by verdict. Refused sources are shown with the known prefix
+    /// that is nearest to them. q quits.
+    Top {
+        /// How often the agent is asked
+        #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_time)]
+        interval: Duration,
     },
     /// Let an address pass for a while, through every guard
     Allow(allow::Arguments),
@@ -255,6 +265,7 @@ async fn dispatch(arguments: Arguments, attacher: Option<Attacher>) -> Result<Ex
         Command::Run(arguments) => run::run(file, arguments, attacher).await,
         Command::Check { address, json } => check::run(&file, address, json).await,
         Command::Status { json } => status::run(&file, json).await,
+        Command::Top { interval } => top::run(&file, interval).await,
         Command::Allow(arguments) => allow::run(&file, arguments).await,
         Command::Enforce { confirm_within, json } => {
             mode::enforce(&file, confirm_within, json).await
@@ -286,18 +297,25 @@ fn print_json(value: &impl serde::Serialize) -> Result<ExitCode, Failure> {
 
 /// A time and how long ago that was.
 fn ago(time: Option<&str>) -> String {
-    let Some(text) = time else { return "unknown".to_owned() };
-    let seconds = text
+    match time {
+        Some(text) => format!("{text} ({} ago)", since(text)),
+        None => "unknown".to_owned(),
+    }
+}
+
+/// How long ago a time was.
+fn since(time: &str) -> String {
+    let seconds = time
         .parse::<jiff::Timestamp>()
         .map_or(0, |time| jiff::Timestamp::now().duration_since(time).as_secs());
-    let ago = match seconds {
-        ..0 => return text.to_owned(),
+    match seconds {
+        // Clocks are set.
+        ..0 => "0 s".to_owned(),
         0..120 => format!("{seconds} s"),
         120..7200 => format!("{} min", seconds / 60),
         7200..172_800 => format!("{} h", seconds / 3600),
         _ => format!("{} days", seconds / 86_400),
-    };
-    format!("{text} ({ago} ago)")
+    }
 }
 
 /// A command that failed.

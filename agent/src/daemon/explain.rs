@@ -12,7 +12,7 @@ use crate::{
         AuditRecord, Control, Health, Recent,
         api::{
             Blocked, Check, CheckedFeed, Diff, ExportFormat, Feed, History, Interface, List, Match,
-            Obeyed, Order, Packets, Problem, Source, Status, Temporary, Verdict,
+            Nearest, Obeyed, Order, Packets, Problem, Source, Status, Temporary, Verdict,
             relay::{SpoolAnswer, SpoolOrder},
         },
         audit_records,
@@ -101,6 +101,13 @@ pub(super) struct Explainer {
 
 impl Explainer {
     fn blocked(&self, most: usize, wanted: impl Fn(&BlockedSource) -> bool) -> Vec<Blocked> {
+        let list = Arc::clone(&self.list.borrow().list);
+        let nearest = |address| {
+            list.nearest(address).map(|found| Nearest {
+                prefix: found.entry.prefix,
+                source: found.source.to_owned(),
+            })
+        };
         let by_interface = self.shared.gates.map(|gate| {
             let interface = gate.interface().name.clone();
             let sources = gate.program().blocked(usize::MAX).unwrap_or_else(|error| {
@@ -119,6 +126,7 @@ impl Explainer {
                         .unwrap_or_default(),
                     port: source.port,
                     action: source.action.to_owned(),
+                    nearest: nearest(source.address),
                 })
                 .collect::<Vec<_>>()
         });
