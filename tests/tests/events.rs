@@ -1,11 +1,17 @@
 //! `exogate events`: what was refused, as it is. Needs root and the agent's binary.
 
-#![allow(clippy::unwrap_used, reason = "a test stops at the first thing that goes wrong")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test stops at the first thing that goes wrong"
+)]
 #![allow(clippy::indexing_slicing, reason = "what JSON does not have is null, and told")]
 
 use std::{
     io::{BufRead, BufReader},
     process::Stdio,
+    sync::mpsc::channel,
+    thread::spawn,
     time::Duration,
 };
 
@@ -17,6 +23,8 @@ use exogate_tests::{
 };
 use serde_json::Value;
 
+const SOON: Duration = Duration::from_secs(20);
+
 #[test]
 fn a_refused_packet_is_told_to_whoever_follows() {
     let lab = Lab::new().unwrap();
@@ -25,17 +33,20 @@ fn a_refused_packet_is_told_to_whoever_follows() {
     let mut command = lab.edge().command(agent_binary().unwrap());
     command.args(["events", "--follow", "--json", "--config"]).arg(agent.config_file());
     let mut follower = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+    let output = BufReader::new(follower.stdout.take().unwrap());
+    let (sender, lines) = channel();
+    spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
 
     for family in Family::ALL {
         assert!(!lab.connect(Peer::Stranger, family, HTTPS).unwrap().passed());
         let source = Peer::Stranger.address(family).to_string();
-        // The end of the agent, at the latest, ends the lines.
-        let event = lines.find_map(|line| {
-            let event: Value = serde_json::from_str(&line.unwrap()).unwrap();
-            (event["source"] == source.as_str()).then_some(event)
-        });
-        let event = event.unwrap();
+        let event = loop {
+            let line = lines.recv_timeout(SOON).expect("an event in time");
+            let event: Value = serde_json::from_str(&line).unwrap();
+            if event["source"] == source.as_str() {
+                break event;
+            }
+        };
         assert_eq!(event["event"], "refused");
         assert_eq!((&event["action"], &event["reason"]), (&"drop".into(), &"unlisted".into()));
         assert_eq!(event["destination"], edge(family).to_string());
@@ -48,6 +59,6 @@ fn a_refused_packet_is_told_to_whoever_follows() {
     assert!(!past.contains(&Peer::Exchange.address(Family::V4).to_string()), "{past}");
 
     agent.terminate().unwrap();
-    let status = wait(&mut follower, Duration::from_secs(20)).unwrap();
+    let status = wait(&mut follower, SOON).unwrap();
     assert_eq!(status.code(), Some(1), "the agent has ended");
 }
