@@ -17,8 +17,8 @@
 //! - [`admin`] answers people, Prometheus and the command line.
 //! - [`config`] turns a TOML file into checked types; [`telemetry`] logs and
 //!   counts; [`tls`] is whom its clients trust.
-//! - [`daemon`] starts, keeps and stops all of them; [`cli`] is one file per
-//!   command.
+//! - [`daemon`] starts, keeps and stops all of them; [`doctor`] looks at the host and at
+//!   them from outside; [`cli`] is one file per command.
 //!
 //! # The arrows
 //!
@@ -36,6 +36,7 @@ pub mod allowlist;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod doctor;
 pub mod gate;
 mod random;
 pub mod relay;

@@ -20,6 +20,7 @@
 //! | [`server`], [`python`] | programs of others: nginx, unbound, exchangelib |
 //! | [`guest`] | a machine of its own, whose power can be cut |
 //! | [`lists`], [`random`] | long and short lists of prefixes, chance that repeats itself |
+//! | [`terminal`] | a screen, for programs that draw |
 //! | [`raw`] | bytes that no client would send |
 //! | [`tls`], [`http`], [`process`], [`spooled`] | what these need |
 //!
@@ -49,6 +50,7 @@ pub mod raw;
 pub mod server;
 pub mod service;
 pub mod spooled;
+pub mod terminal;
 pub mod tls;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

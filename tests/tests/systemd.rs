@@ -128,6 +128,25 @@ fn an_installed_service_waits_for_an_interface_and_then_filters_without_capabili
 }
 
 #[test]
+fn members_of_the_operators_group_use_the_control_socket_and_others_do_not() {
+    let (scene, _) = Scene::installed();
+    let Scene { machine, .. } = &scene;
+    scene.configure(&format!("{CONFIG}[admin]\ngroup = \"exogate-operator\"\n"));
+    machine.check(&["systemctl", "restart", UNIT]).unwrap();
+    machine.check(&["useradd", "--groups", "exogate-operator", "alice"]).unwrap();
+    machine.check(&["useradd", "bob"]).unwrap();
+    let hold = |user: &str| {
+        let run = ["setpriv", "--reuid", user, "--regid", user, "--init-groups"];
+        machine.run(&[&run[..], &["exogate", "feed", "hold"]].concat()).unwrap()
+    };
+    assert_eq!(hold("alice").code, 0, "{}", machine.journal());
+    assert_eq!(hold("bob").code, 1);
+    let audit = machine.check(&["exogate", "audit"]).unwrap();
+    assert!(audit.contains("alice done {\"order\":\"hold\"}"), "{audit}");
+    assert!(machine.journal().contains("an order on the control socket"));
+}
+
+#[test]
 fn no_verdict_is_wrong_while_the_service_reloads_restarts_dies_and_stops() {
     let scene = Scene::enforcing();
     let Scene { machine, lab } = &scene;

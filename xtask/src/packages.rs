@@ -39,6 +39,11 @@ pub(crate) const TEST_PROGRAMS: &[Program] = &[
         why: "agrees on framing, and is measured beside the relay",
     },
     Program {
+        name: "chromium-headless-shell",
+        package: "chromium-headless-shell",
+        why: "reads the status page",
+    },
+    Program {
         name: "ipset",
         package: "ipset",
         why: "takes exported lists, and is measured beside",

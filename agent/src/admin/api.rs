@@ -1,6 +1,7 @@
 //! What the control socket answers, and `--json` prints. Field names are stable:
 //! fields are added, never renamed.
 
+pub mod events;
 pub mod relay;
 
 use std::net::IpAddr;
@@ -20,6 +21,12 @@ pub struct Status {
     pub started: String,
     /// `monitor` or `enforce`.
     pub mode: String,
+    /// What the configuration says; another one, if an operator ordered so.
+    #[serde(default)]
+    pub configured_mode: String,
+    /// When the mode before comes back, unless this one is confirmed, RFC 3339.
+    #[serde(default)]
+    pub confirm_by: Option<Timestamp>,
     /// Parts that are not ready.
     pub waiting_for: Vec<String>,
     /// The filtered interfaces.
@@ -222,6 +229,16 @@ pub enum Order {
         /// The answer, or the list.
         content: String,
     },
+    /// Drop what is refused.
+    Enforce {
+        /// For so long, unless it is confirmed.
+        #[serde(default)]
+        confirm_within_seconds: Option<u64>,
+    },
+    /// Make that last.
+    Confirm,
+    /// Drop nothing any more.
+    Monitor,
     /// Let a prefix pass for a while.
     Allow {
         /// The prefix.
@@ -247,6 +264,15 @@ pub struct Obeyed {
     pub temporary: Vec<Temporary>,
     /// Hash of the list, afterwards.
     pub list: String,
+    /// `monitor` or `enforce`, afterwards.
+    #[serde(default)]
+    pub mode: String,
+    /// What the configuration says about it.
+    #[serde(default)]
+    pub configured_mode: String,
+    /// When the mode before comes back, unless this one is confirmed, RFC 3339.
+    #[serde(default)]
+    pub confirm_by: Option<Timestamp>,
 }
 
 /// The answer to `/v1/history`, oldest first.
@@ -327,6 +353,18 @@ pub struct Blocked {
     pub port: u16,
     /// `drop` or `would_drop`.
     pub action: String,
+    /// The prefix of the list that is nearest to it, if one is near.
+    #[serde(default)]
+    pub nearest: Option<Nearest>,
+}
+
+/// A prefix of the list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nearest {
+    /// The prefix.
+    pub prefix: IpNet,
+    /// The source that holds it.
+    pub source: String,
 }
 
 /// The answer to `/v1/check`.

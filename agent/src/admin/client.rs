@@ -25,7 +25,10 @@ pub enum Error {
         socket: String,
     },
     /// This user may not open the socket.
-    #[error("{socket} may not be opened by this user; run the command as root")]
+    #[error(
+        "this user may not use {socket}; run the command as root, or as a member of the group in \
+         admin.group"
+    )]
     Refused {
         /// The socket.
         socket: String,
@@ -97,6 +100,73 @@ pub async fn post<T: DeserializeOwned>(
     serde_json::from_slice(&answer).map_err(failed)
 }
 
+/// Gets lines from the agent on a control socket, each as it comes, until `take` has enough or
+/// the agent ends the answer.
+///
+/// # Errors
+///
+/// See [`Error`].
+pub async fn follow(
+    socket: &Path,
+    path: &str,
+    mut take: impl FnMut(&[u8]) -> bool,
+) -> Result<(), Error> {
+    let name = socket.display().to_string();
+    let failed =
+        |reason: String| Error::Failed { socket: name.clone(), path: path.to_owned(), reason };
+    let stream = connect(socket, path).await?;
+    let (mut sender, connection) = http1::handshake::<_, Full<Bytes>>(TokioIo::new(stream))
+        .await
+        .map_err(|error| failed(error.to_string()))?;
+    // Ends with its end of this function.
+    let _connection = AbortOnDrop(tokio::spawn(connection));
+    let mut request = Request::new(Full::new(Bytes::new()));
+    *request.uri_mut() = path.parse().unwrap_or_default();
+    let response = tokio::time::timeout(LIMIT, sender.send_request(request))
+        .await
+        .map_err(|_| failed(format!("no answer within {} s", LIMIT.as_secs())))?
+        .map_err(|error| failed(error.to_string()))?;
+    let (status, mut body) = (response.status(), response.into_body());
+    if status != StatusCode::OK {
+        let said = body.collect().await.map_err(|error| failed(error.to_string()))?.to_bytes();
+        return Err(failed(format!("{status}: {}", String::from_utf8_lossy(&said).trim())));
+    }
+    let mut rest = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|error| failed(error.to_string()))?.into_data() else {
+            continue;
+        };
+        rest.extend_from_slice(&data);
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = rest.drain(..=end).collect();
+            if !take(line.trim_ascii()) {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        let Self(task) = self;
+        task.abort();
+    }
+}
+
+async fn connect(socket: &Path, path: &str) -> Result<UnixStream, Error> {
+    let name = || socket.display().to_string();
+    UnixStream::connect(socket).await.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            Error::NotRunning { socket: name() }
+        }
+        io::ErrorKind::PermissionDenied => Error::Refused { socket: name() },
+        _ => Error::Failed { socket: name(), path: path.to_owned(), reason: error.to_string() },
+    })
+}
+
 async fn exchange(
     socket: &Path,
     method: Method,
@@ -107,13 +177,7 @@ async fn exchange(
     let name = socket.display().to_string();
     let failed =
         |reason: String| Error::Failed { socket: name.clone(), path: path.to_owned(), reason };
-    let stream = UnixStream::connect(socket).await.map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-            Error::NotRunning { socket: name.clone() }
-        }
-        io::ErrorKind::PermissionDenied => Error::Refused { socket: name.clone() },
-        _ => failed(error.to_string()),
-    })?;
+    let stream = connect(socket, path).await?;
     let answer = tokio::time::timeout(limit, ask(stream, method, path, body))
         .await
         .map_err(|_| failed(format!("no answer within {} s", limit.as_secs())))?
@@ -121,6 +185,7 @@ async fn exchange(
     let said = |body: &Bytes| String::from_utf8_lossy(body).trim().to_owned();
     match answer {
         (StatusCode::OK, body) => Ok(body),
+        (StatusCode::FORBIDDEN, _) => Err(Error::Refused { socket: name.clone() }),
         (StatusCode::CONFLICT, body) => Err(Error::Disobeyed(said(&body))),
         (status, body) => Err(failed(format!("{status}: {}", said(&body)))),
     }

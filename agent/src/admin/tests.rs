@@ -7,7 +7,7 @@ use prometheus::Registry;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{
-    Control, Health, Server,
+    Audit, AuditRecord, Control, Health, Recent, Server,
     api::{
         self, ExportFormat, Order,
         relay::{Selection, SpoolAnswer, SpoolOrder, Upstream, UpstreamOrder},
@@ -39,6 +39,10 @@ impl Control for Stub {
         Ok(api::History { records: vec![] })
     }
 
+    fn audit(&self) -> Result<Vec<AuditRecord>, String> {
+        Ok(vec![])
+    }
+
     fn temporary(&self) -> Vec<api::Temporary> {
         vec![]
     }
@@ -47,12 +51,39 @@ impl Control for Stub {
         Ok(format!("{} {sources:?}", format.name()))
     }
 
+    fn events(&self) -> Recent {
+        let (sender, coming) = tokio::sync::broadcast::channel(2);
+        let refused = |port| api::events::Refused {
+            at: "2026-11-23T20:00:00Z".parse().unwrap(),
+            interface: "eth0".to_owned(),
+            action: "drop".to_owned(),
+            reason: "unlisted".to_owned(),
+            family: "ipv4".to_owned(),
+            source: "203.0.113.7".parse().unwrap(),
+            source_port: 1,
+            destination: "198.51.100.10".parse().unwrap(),
+            port,
+            protocol: 6,
+            bytes: 60,
+            stands_for: 1,
+        };
+        for port in 2..=4 {
+            sender.send(refused(port)).unwrap();
+        }
+        Recent { past: vec![refused(1)], coming }
+    }
+
     fn obey(&self, order: Order) -> BoxFuture<'static, Result<api::Obeyed, String>> {
         Box::pin(async move {
             match order {
-                Order::Hold => {
-                    Ok(api::Obeyed { diff: nothing(), temporary: vec![], list: "hash".to_owned() })
-                }
+                Order::Hold => Ok(api::Obeyed {
+                    diff: nothing(),
+                    temporary: vec![],
+                    list: "hash".to_owned(),
+                    mode: "monitor".to_owned(),
+                    configured_mode: "monitor".to_owned(),
+                    confirm_by: None,
+                }),
                 _ => Err("not this one".to_owned()),
             }
         })
@@ -76,9 +107,12 @@ impl Control for Stub {
 async fn start(export: bool) -> (config::Admin, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let admin = config::Admin { listen: free, socket: directory.path().join("c.sock"), export };
+    let socket = directory.path().join("c.sock");
+    let admin = config::Admin { listen: free, socket, export, group: None };
     let server = Server::bind(&admin).await.unwrap();
-    tokio::spawn(server.serve(Registry::new(), Health::default(), Arc::new(Stub)));
+    let registry = Registry::new();
+    let audit = Audit::open(directory.path(), &registry).unwrap();
+    tokio::spawn(server.serve(registry, Health::default(), audit, Arc::new(Stub)));
     (admin, directory)
 }
 
@@ -132,6 +166,61 @@ async fn the_control_socket_obeys_or_says_why_not() {
     let order = SpoolOrder::Replay { selection: Selection::All };
     let refused = client::post::<SpoolAnswer>(&admin.socket, "/v1/spool", &order).await;
     assert_eq!(refused.unwrap_err().to_string(), "not this one");
+}
+
+#[tokio::test]
+async fn every_order_is_recorded_with_whoever_gave_it_and_without_contents() {
+    let (admin, directory) = start(false).await;
+    client::order(&admin.socket, &Order::Hold).await.unwrap();
+    let import = Order::Import {
+        feed: "Worldwide".to_owned(),
+        version: None,
+        accept: false,
+        content: "a secret".to_owned(),
+    };
+    client::order(&admin.socket, &import).await.unwrap_err();
+    let _: api::Diff = client::get(&admin.socket, "/v1/diff").await.unwrap();
+    let records = super::audit_records(directory.path()).unwrap();
+    let told: Vec<_> =
+        records.iter().map(|record| (record.order["order"].clone(), record.outcome)).collect();
+    assert_eq!(
+        told,
+        [("hold".into(), super::Outcome::Done), ("import".into(), super::Outcome::Refused)]
+    );
+    assert_eq!(records[1].order["content"], serde_json::json!({ "bytes": 8 }));
+    assert_eq!(records[1].message.as_deref(), Some("not this one"));
+    assert_eq!(records[0].caller.uid, nix::unistd::getuid().as_raw());
+    let pid = i32::try_from(std::process::id()).unwrap();
+    assert_eq!(records[0].caller.pid, Some(pid));
+}
+
+#[tokio::test]
+async fn events_come_in_order_and_what_a_slow_reader_missed_is_counted() {
+    let (admin, _directory) = start(false).await;
+    let mut lines = Vec::new();
+    let take = |line: &[u8]| {
+        lines.push(serde_json::from_slice::<api::events::Event>(line).unwrap());
+        true
+    };
+    client::follow(&admin.socket, "/v1/events?follow=true", take).await.unwrap();
+    let ports: Vec<_> = lines
+        .iter()
+        .map(|event| match event {
+            api::events::Event::Refused(refused) => u64::from(refused.port),
+            api::events::Event::Missed { count } => 1000 + count,
+        })
+        .collect();
+    assert_eq!(ports, [1, 1001, 3, 4]);
+
+    let mut count = 0;
+    client::follow(&admin.socket, "/v1/events", |_| {
+        count += 1;
+        true
+    })
+    .await
+    .unwrap();
+    assert_eq!(count, 1, "only what has happened already");
+    assert!(over_tcp(&admin, "GET /v1/events").await.0.contains("404"));
 }
 
 #[test]

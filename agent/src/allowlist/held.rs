@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Temporary;
+use super::{ModeOrder, Temporary};
 use crate::{
     config::{Config, Source},
     source::{
@@ -25,6 +25,8 @@ pub struct Known {
     pub temporary: Vec<Temporary>,
     /// An operator has stopped all updates.
     pub hold: bool,
+    /// The mode that an operator wants.
+    pub mode: Option<ModeOrder>,
 }
 
 impl Known {
@@ -45,6 +47,7 @@ impl Known {
         };
         self.temporary == other.temporary
             && self.hold == other.hold
+            && self.mode == other.mode
             && other.held.iter().all(|(id, held)| known(&self.held, id, held))
     }
 }

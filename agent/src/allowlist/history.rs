@@ -45,6 +45,14 @@ pub enum Event {
     Removed,
     /// Its time was over.
     Expired,
+    /// An operator had refused packets dropped.
+    Enforced,
+    /// An operator made that last.
+    Confirmed,
+    /// Nobody did so in time, and the mode before is back.
+    Reverted,
+    /// An operator stopped that.
+    Monitored,
     /// What is another event to a newer program.
     #[serde(other)]
     Other,

@@ -168,6 +168,26 @@ impl AllowList {
             .collect()
     }
 
+    /// The entry that has the most leading bits in common with an address, if there are
+    /// enough of them to mean something.
+    #[must_use]
+    pub fn nearest(&self, address: IpAddr) -> Option<Match<'_>> {
+        let address = address.to_canonical();
+        let (host, least) = (IpNet::from(address), if address.is_ipv4() { 8 } else { 16 });
+        let neighbours = self.all().flat_map(|source| {
+            // They are sorted, so it stands on either side of the address's place.
+            let place = source.entries.partition_point(|entry| entry.prefix < host);
+            let first = place.saturating_sub(1);
+            let beside = source.entries.iter().skip(first).take(2);
+            beside.map(|entry| Match { source: &source.name, entry })
+        });
+        neighbours
+            .map(|found| (common_bits(found.entry.prefix, address), found))
+            .filter(|(bits, _)| *bits >= least)
+            .max_by_key(|(bits, _)| *bits)
+            .map(|(_, found)| found)
+    }
+
     /// Names of sources without any prefix. Where the mode is enforce, nobody
     /// passes through them.
     pub fn empty_sources(&self) -> impl Iterator<Item = &str> {
@@ -254,6 +274,16 @@ pub(super) fn hexadecimal(bytes: &[u8]) -> String {
     })
 }
 
+/// Leading bits that a prefix and an address have in common.
+fn common_bits(prefix: IpNet, address: IpAddr) -> u32 {
+    let bits = match (prefix.network(), address) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
+        (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
+        _ => 0,
+    };
+    bits.min(prefix.prefix_len().into())
+}
+
 #[cfg(test)]
 mod tests {
     use exogate_ebpf::compile::Protocol;
@@ -321,6 +351,18 @@ mod tests {
         let lost = Change { source: "exchange-online".to_owned(), prefix: gone };
         assert_eq!((list.beyond(&other), other.beyond(&list)), (vec![lost], vec![]));
         assert_ne!(other.hash(), list.hash());
+    }
+
+    #[test]
+    fn the_nearest_prefix_has_the_most_bits_in_common() {
+        let (_, list) = embedded();
+        let nearest =
+            |text: &str| list.nearest(address(text)).map(|found| found.entry.prefix.to_string());
+        assert_eq!(nearest("40.104.0.1").as_deref(), Some("40.104.0.0/15"), "it is contained");
+        assert_eq!(nearest("40.103.255.1").as_deref(), Some("40.96.0.0/13"));
+        assert_eq!(nearest("52.159.23.210").as_deref(), Some("52.159.23.209/32"));
+        assert_eq!(nearest("203.0.113.7"), None, "nothing is near");
+        assert!(nearest("2603:1026:ffff::1").is_some());
     }
 
     #[test]

@@ -7,7 +7,10 @@ use prometheus::{
 };
 
 use super::{Status, held::midnight};
-use crate::source::{feed::FeedId, graph};
+use crate::{
+    config::Mode,
+    source::{feed::FeedId, graph},
+};
 
 /// How a poll ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +46,7 @@ pub struct Metrics {
     instances: Polls,
     sources: Polls,
     hold: IntGauge,
+    mode: IntGaugeVec,
     temporary: IntGauge,
     offers: Series,
     history_failures: IntCounter,
@@ -89,6 +93,16 @@ impl Metrics {
                 "exogate_source",
                 "source",
                 ["the feed of a source", "the content of a source"],
+            )?,
+            mode: register(
+                registry,
+                IntGaugeVec::new(
+                    Opts::new(
+                        "exogate_mode",
+                        "1 for what happens to refused packets: monitor (they pass) or enforce.",
+                    ),
+                    &["mode"],
+                )?,
             )?,
             hold: register(
                 registry,
@@ -195,6 +209,9 @@ impl Metrics {
             }));
         }
         self.hold.set(status.hold.into());
+        for mode in [Mode::Monitor, Mode::Enforce] {
+            self.mode.with_label_values(&[mode.name()]).set((status.mode == mode).into());
+        }
         self.temporary.set(count(status.temporary.len()));
         self.offers.show(status.offers.iter().flat_map(|(id, offer)| {
             [("added", &offer.added), ("removed", &offer.removed)].map(|(change, prefixes)| {

@@ -22,6 +22,7 @@ mod history;
 mod keeper;
 mod list;
 mod metrics;
+mod mode;
 mod persist;
 mod plan;
 mod publish;
@@ -31,6 +32,7 @@ mod temporary;
 mod vet;
 
 pub(crate) use self::keeper::MAX_IMPORT;
+use self::mode::settled;
 pub use self::{
     collect::{Ask, Collect, Feeds},
     held::{Held, Known, Pending, Provenance, embedded},
@@ -38,6 +40,7 @@ pub use self::{
     keeper::{Command, Import, Keeper, Outcome},
     list::{AllowList, FeedVersion, Listed, Match},
     metrics::{Metrics, PollResult},
+    mode::{ModeOrder, mode_in_force},
     persist::{Error as StateError, StateDirectory},
     plan::{Change, Grace, Plan, plan},
     publish::{Publish, Unpublished},

@@ -21,7 +21,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Temporary,
+    ModeOrder, Temporary,
     held::{Held, Known, Pending, Provenance},
     list::hexadecimal,
     vet::vet_content,
@@ -86,6 +86,8 @@ struct State {
 #[derive(Serialize, Deserialize)]
 struct Body {
     hold: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mode: Option<ModeOrder>,
     temporary: Vec<Temporary>,
     feeds: Vec<Feed>,
 }
@@ -204,7 +206,12 @@ impl StateDirectory {
                 })
             })
             .collect();
-        let body = Body { hold: known.hold, temporary: known.temporary.clone(), feeds };
+        let body = Body {
+            hold: known.hold,
+            mode: known.mode.clone(),
+            temporary: known.temporary.clone(),
+            feeds,
+        };
         let path = self.file();
         let failed = |action| {
             let path = path.clone();
@@ -238,7 +245,7 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Known, Error> {
             let first: FirstState = serde_json::from_slice(bytes).map_err(unreadable)?;
             let matches = checksum(&first.feeds).ok() == Some(first.sha256);
             let feeds = first.feeds.into_iter().map(Feed::from).collect();
-            (Body { hold: false, temporary: Vec::new(), feeds }, matches)
+            (Body { hold: false, mode: None, temporary: Vec::new(), feeds }, matches)
         }
         SCHEMA => {
             let state: State = serde_json::from_slice(bytes).map_err(unreadable)?;
@@ -251,7 +258,8 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Known, Error> {
     if !matches && !cfg!(fuzzing) {
         return Err(damaged("the checksum does not match".to_owned()));
     }
-    let mut known = Known { hold: body.hold, temporary: body.temporary, ..Known::default() };
+    let mut known =
+        Known { hold: body.hold, mode: body.mode, temporary: body.temporary, ..Known::default() };
     for feed in body.feeds {
         // Whether private addresses are taken is for the configuration to say,
         // which is not known here.
@@ -319,6 +327,12 @@ mod tests {
             held: [(WORLDWIDE, held), (FeedId::Source("list".to_owned()), list)].into(),
             temporary: vec![temporary],
             hold: true,
+            mode: Some(ModeOrder {
+                mode: crate::config::Mode::Enforce,
+                since: at,
+                until: Some("2026-11-23T20:10:00Z".parse().unwrap()),
+                former: None,
+            }),
         }
     }
 

@@ -6,7 +6,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{AllowList, Change, Pending, Provenance, Temporary};
-use crate::source::feed::{FeedId, Revision};
+use crate::{
+    config::Mode,
+    source::feed::{FeedId, Revision},
+};
 
 /// The list in force and how its feeds fare.
 #[derive(Clone, Debug)]
@@ -21,8 +24,22 @@ pub struct Status {
     pub temporary: Vec<Temporary>,
     /// An operator has stopped all updates.
     pub hold: bool,
+    /// What happens to refused packets.
+    pub mode: Mode,
+    /// What the configuration says about it.
+    pub configured_mode: Mode,
+    /// When the mode before comes back, unless this one is confirmed.
+    pub confirm_by: Option<Timestamp>,
     /// Why the last list could not be put in force, or not be remembered.
     pub problem: Option<Problem>,
+}
+
+impl Status {
+    /// The mode that an operator ordered, if it is another than the configured one.
+    #[must_use]
+    pub fn mode_order(&self) -> Option<Mode> {
+        (self.mode != self.configured_mode).then_some(self.mode)
+    }
 }
 
 /// How a feed fares.

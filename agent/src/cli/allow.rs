@@ -4,14 +4,13 @@ use std::{process::ExitCode, time::Duration};
 
 use ipnet::IpNet;
 
-use super::{Failure, File, print_json};
+use super::{Failure, File, parse_time, print_json};
 use crate::{
     admin::{
         api::{Order, Temporary},
         client,
     },
     allowlist::StateDirectory,
-    config::parse_duration,
     source::parse_prefix,
 };
 
@@ -51,10 +50,6 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-}
-
-fn parse_time(text: &str) -> Result<Duration, String> {
-    parse_duration(text).ok_or_else(|| "must be a time such as 30m, 2h or 7d".to_owned())
 }
 
 pub(super) async fn run(file: &File, arguments: Arguments) -> Result<ExitCode, Failure> {

@@ -9,26 +9,31 @@ macro_rules! say {
 }
 
 mod allow;
+mod audit;
 mod check;
 mod config;
 mod detach;
 mod diff;
+mod doctor;
 mod documents;
+mod events;
 mod export;
 mod feed;
 mod history;
+mod mode;
 mod run;
 mod spool;
 mod status;
+mod top;
 mod upstream;
 
-use std::{ffi::OsString, net::IpAddr, path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, net::IpAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand, error::ErrorKind};
 
 use crate::{
     admin::api::ExportFormat,
-    config::{Config, Error as ConfigError, Mode},
+    config::{Config, Error as ConfigError, Mode, parse_duration},
     daemon::Attacher,
 };
 
@@ -75,8 +80,44 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Watch the agent live in a terminal: rates, refused sources, feeds, relay
+    ///
+    /// Graphs are of packets per second by verdict. Refused sources are shown with the known prefix
+    /// that is nearest to them. q quits.
+    Top {
+        /// How often the agent is asked
+        #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_time)]
+        interval: Duration,
+    },
     /// Let an address pass for a while, through every guard
     Allow(allow::Arguments),
+    /// Drop packets from unlisted sources, from now on
+    ///
+    /// Goes before the mode of the configuration, and survives a restart, until `exogate monitor`
+    /// or a configuration that says the same. With --confirm-within the mode before comes back by
+    /// itself, unless `exogate confirm` is run in time.
+    Enforce {
+        /// Only for so long, unless it is confirmed; at most 7d
+        #[arg(long, value_name = "TIME", value_parser = parse_time)]
+        confirm_within: Option<Duration>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make `exogate enforce --confirm-within` last
+    Confirm {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Drop nothing any more, from now on; only count what would be dropped
+    ///
+    /// Goes before the mode of the configuration, like `exogate enforce`.
+    Monitor {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Work with the feeds: refresh, accept, hold, resume, import
     #[command(subcommand)]
     Feed(feed::Command),
@@ -92,6 +133,27 @@ enum Command {
         #[arg(long, value_name = "NUMBER", default_value_t = 1000)]
         last: usize,
         /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show who ordered what, and what came of it
+    Audit {
+        /// Only the last ones
+        #[arg(long, value_name = "NUMBER", default_value_t = 1000)]
+        last: usize,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print refused packets, one line each
+    ///
+    /// The kernel records the first 128 of a second on each CPU one by one, after that one in
+    /// 1,024, which then stands for so many.
+    Events {
+        /// Go on with those that come
+        #[arg(long, short)]
+        follow: bool,
+        /// Print JSON, one line each
         #[arg(long)]
         json: bool,
     },
@@ -116,6 +178,20 @@ enum Command {
     /// Work with the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Look for what stands in the way on this host, and say what to do next
+    ///
+    /// Kernel, capabilities, pins, interfaces and foreign XDP programs, feeds through the
+    /// configured proxy, clock, forwarding, frames that the gate cannot see into, certificates and
+    /// how they can be renewed, spool. Changes nothing, with or without a running agent. Exit status
+    /// 0 if all is well, 2 if there are warnings, 1 if there are failures.
+    Doctor {
+        /// How long to listen for PPPoE and MPLS frames
+        #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_time)]
+        listen: Duration,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Write manual pages and shell completions
     #[command(hide = true)]
     Documents {
@@ -193,10 +269,18 @@ async fn dispatch(arguments: Arguments, attacher: Option<Attacher>) -> Result<Ex
         Command::Run(arguments) => run::run(file, arguments, attacher).await,
         Command::Check { address, json } => check::run(&file, address, json).await,
         Command::Status { json } => status::run(&file, json).await,
+        Command::Top { interval } => top::run(&file, interval).await,
         Command::Allow(arguments) => allow::run(&file, arguments).await,
+        Command::Enforce { confirm_within, json } => {
+            mode::enforce(&file, confirm_within, json).await
+        }
+        Command::Confirm { json } => mode::confirm(&file, json).await,
+        Command::Monitor { json } => mode::monitor(&file, json).await,
         Command::Feed(command) => feed::run(&file, command).await,
         Command::Diff { json } => diff::run(&file, json).await,
         Command::History { last, json } => history::run(&file, last, json).await,
+        Command::Audit { last, json } => audit::run(&file, last, json).await,
+        Command::Events { follow, json } => events::run(&file, follow, json).await,
         Command::Export { format, sources, json } => {
             let format = if json { ExportFormat::Json } else { format };
             export::run(&file, format, sources).await
@@ -204,6 +288,7 @@ async fn dispatch(arguments: Arguments, attacher: Option<Attacher>) -> Result<Ex
         Command::Spool(command) => spool::run(&file, command).await,
         Command::Upstream(command) => upstream::run(&file, command).await,
         Command::Config(ConfigCommand::Check { json }) => config::check(&file, json),
+        Command::Doctor { listen, json } => doctor::run(&file, listen, json).await,
         Command::Documents { directory } => documents::run(&directory),
         Command::Detach { json } => detach::run(&file, json),
     }
@@ -217,18 +302,25 @@ fn print_json(value: &impl serde::Serialize) -> Result<ExitCode, Failure> {
 
 /// A time and how long ago that was.
 fn ago(time: Option<&str>) -> String {
-    let Some(text) = time else { return "unknown".to_owned() };
-    let seconds = text
+    match time {
+        Some(text) => format!("{text} ({} ago)", since(text)),
+        None => "unknown".to_owned(),
+    }
+}
+
+/// How long ago a time was.
+fn since(time: &str) -> String {
+    let seconds = time
         .parse::<jiff::Timestamp>()
         .map_or(0, |time| jiff::Timestamp::now().duration_since(time).as_secs());
-    let ago = match seconds {
-        ..0 => return text.to_owned(),
+    match seconds {
+        // Clocks are set.
+        ..0 => "0 s".to_owned(),
         0..120 => format!("{seconds} s"),
         120..7200 => format!("{} min", seconds / 60),
         7200..172_800 => format!("{} h", seconds / 3600),
         _ => format!("{} days", seconds / 86_400),
-    };
-    format!("{text} ({ago} ago)")
+    }
 }
 
 /// A command that failed.
@@ -273,6 +365,11 @@ impl File {
     fn load(&self) -> Result<Config, ConfigError> {
         self.path().map_or_else(|| Ok(Config::default()), |path| Config::load(&path))
     }
+}
+
+/// Reads a time with its unit.
+fn parse_time(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| "must be a time such as 10s, 30m, 2h or 7d".to_owned())
 }
 
 /// Reads `monitor` or `enforce`.

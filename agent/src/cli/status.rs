@@ -48,6 +48,18 @@ fn write(text: &mut String, status: &Status) -> std::fmt::Result {
         _ => "NOTHING IS DROPPED, only counted",
     };
     writeln!(text, "mode {}: {meaning}", status.mode)?;
+    if let Some(until) = &status.confirm_by {
+        writeln!(
+            text,
+            "TO BE CONFIRMED until {until} with `exogate confirm`, or the mode before comes back"
+        )?;
+    } else if status.mode != status.configured_mode {
+        writeln!(
+            text,
+            "by an operator's order; the configuration says {}",
+            status.configured_mode
+        )?;
+    }
     if !status.waiting_for.is_empty() {
         writeln!(text, "NOT READY: waiting for {}", status.waiting_for.join(", "))?;
     }

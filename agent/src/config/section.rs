@@ -10,7 +10,7 @@ use std::{
 };
 
 use exogate_ebpf::compile;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::value::{self, Destinations};
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// What happens to refused packets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// They are counted and reported, and pass.
@@ -215,6 +215,9 @@ pub struct Admin {
     pub listen: SocketAddr,
     /// Control socket, for `exogate status` and its like.
     pub socket: PathBuf,
+    /// Group whose members may use the control socket, beside root and the agent's
+    /// user, which has to be in it.
+    pub group: Option<String>,
     /// Whether `listen` also answers `/export`, for other agents and firewalls.
     pub export: bool,
 }
@@ -224,6 +227,7 @@ impl Default for Admin {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9469)),
             socket: "/run/exogate/control.sock".into(),
+            group: None,
             export: false,
         }
     }

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use crate::{
-    admin::{Health, Part, Server},
+    admin::{Audit, Health, Part, Server},
     allowlist::{self, Command, Keeper},
     config::{Config, Destinations, OnStop, Privileges},
     daemon::{
@@ -33,6 +33,7 @@ pub(super) struct Parts {
     pub(super) server: Server,
     pub(super) registry: Registry,
     pub(super) health: Health,
+    pub(super) audit: Audit,
     /// One for each configured interface, in order.
     pub(super) interfaces: Vec<Part>,
     pub(super) relay: Option<Running>,
@@ -59,8 +60,17 @@ pub(super) struct Agent {
 
 impl Agent {
     pub(super) fn start(shared: Shared, parts: Parts, load: Load) -> Self {
-        let Parts { keeper, server, registry, health, interfaces, relay, attacher, supervisor } =
-            parts;
+        let Parts {
+            keeper,
+            server,
+            registry,
+            health,
+            audit,
+            interfaces,
+            relay,
+            attacher,
+            supervisor,
+        } = parts;
         let relay = relay.map(Arc::new);
         let list = keeper.status();
         let (commands, orders) = mpsc::channel(8);
@@ -71,7 +81,8 @@ impl Agent {
             commands: commands.clone(),
             relay: relay.clone(),
         };
-        let server = tokio::spawn(server.serve(registry, health.clone(), Arc::new(explainer)));
+        let server =
+            tokio::spawn(server.serve(registry, health.clone(), audit, Arc::new(explainer)));
         let (stop_keeper, stopped) = oneshot::channel();
         let publisher = GatePublisher::new(shared.clone());
         let keeper = tokio::spawn(keeper.run(publisher, orders, async {
@@ -264,7 +275,8 @@ impl Agent {
     /// Reads the configuration again.
     async fn reload(&mut self) {
         let config = match (self.load)().map_err(Error::from).and_then(|config| {
-            check(&config)?;
+            let order = self.list.borrow().mode_order();
+            check(&Config { mode: order.unwrap_or(config.mode), ..config.clone() })?;
             Ok(config)
         }) {
             Ok(config) => config,
@@ -330,8 +342,8 @@ impl Agent {
             Err(_) => Err("the keeper is gone".to_owned()),
         };
         match result {
+            // The publisher has taken it, in the mode that an operator may have ordered.
             Ok(()) => {
-                self.shared.set_config(config);
                 tracing::info!("configuration in force");
                 true
             }

@@ -1,44 +1,123 @@
-//! The log of dropped packets.
+//! What becomes of the recorded drops: a log, and the events that operators follow.
 //!
 //! The kernel records a bounded number of drops a second; the log takes fewer
 //! still, so that a flood cannot fill a disk. What was left out is counted in the
-//! next line.
+//! next line. Whoever follows the events and is too slow is told how many he missed.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
+use jiff::Timestamp;
 use prometheus::IntCounter;
+use tokio::sync::broadcast;
 
-use crate::gate::Events;
+use crate::{
+    admin::{Recent, api::events::Refused},
+    gate::{DropEvent, Events},
+};
 
 /// Lines per interval.
 const LINES: u32 = 10;
 const INTERVAL: Duration = Duration::from_secs(1);
+/// Drops that are remembered.
+const REMEMBERED: usize = 256;
+/// Drops that a reader may be behind.
+const BEHIND: usize = 4096;
 
-/// Logs the drops of one interface until its program goes away.
-pub(super) async fn log(mut events: Events, interface: String, counter: IntCounter) {
-    let mut began = Instant::now();
-    let mut lines = 0u32;
-    let mut left_out = 0u64;
-    loop {
-        let event = match events.next().await {
-            Ok(event) => event,
-            Err(error) => {
-                tracing::warn!(interface, %error, "dropped packets are no longer logged");
-                return;
-            }
-        };
-        counter.inc();
-        if began.elapsed() >= INTERVAL {
-            began = Instant::now();
-            lines = 0;
+/// The recorded drops of all interfaces. Cloning shares them.
+#[derive(Clone)]
+pub(super) struct Drops {
+    past: Arc<Mutex<VecDeque<Refused>>>,
+    coming: broadcast::Sender<Refused>,
+}
+
+impl Default for Drops {
+    fn default() -> Self {
+        Self { past: Arc::default(), coming: broadcast::Sender::new(BEHIND) }
+    }
+}
+
+impl Drops {
+    /// The latest, and those that come.
+    pub(super) fn recent(&self) -> Recent {
+        // Under the lock, so that none is missed and none comes twice.
+        let past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        Recent { past: past.iter().cloned().collect(), coming: self.coming.subscribe() }
+    }
+
+    fn add(&self, refused: Refused) {
+        let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        if past.len() >= REMEMBERED {
+            past.pop_front();
         }
-        if lines >= LINES {
-            left_out = left_out.saturating_add(1);
-            continue;
+        past.push_back(refused.clone());
+        // Nobody need follow.
+        let _ = self.coming.send(refused);
+    }
+
+    /// Takes the drops of one interface until its program goes away.
+    pub(super) async fn take(self, mut events: Events, interface: String, counter: IntCounter) {
+        let mut log = Log::new(interface.clone());
+        loop {
+            let event = match events.next().await {
+                Ok(event) => event,
+                Err(error) => {
+                    tracing::warn!(interface, %error, "dropped packets are no longer logged");
+                    return;
+                }
+            };
+            counter.inc();
+            log.add(&event);
+            self.add(refused(&interface, &event));
         }
-        lines = lines.saturating_add(1);
+    }
+}
+
+fn refused(interface: &str, event: &DropEvent) -> Refused {
+    Refused {
+        at: Timestamp::now(),
+        interface: interface.to_owned(),
+        action: event.action.to_owned(),
+        reason: event.reason.to_owned(),
+        family: event.family.to_owned(),
+        source: event.source,
+        source_port: event.source_port,
+        destination: event.destination,
+        port: event.port,
+        protocol: event.protocol,
+        bytes: event.length,
+        stands_for: event.weight,
+    }
+}
+
+/// The log of one interface.
+struct Log {
+    interface: String,
+    began: Instant,
+    lines: u32,
+    left_out: u64,
+}
+
+impl Log {
+    fn new(interface: String) -> Self {
+        Self { interface, began: Instant::now(), lines: 0, left_out: 0 }
+    }
+
+    fn add(&mut self, event: &DropEvent) {
+        if self.began.elapsed() >= INTERVAL {
+            self.began = Instant::now();
+            self.lines = 0;
+        }
+        if self.lines >= LINES {
+            self.left_out = self.left_out.saturating_add(1);
+            return;
+        }
+        self.lines = self.lines.saturating_add(1);
         tracing::info!(
-            interface,
+            interface = self.interface,
             action = event.action,
             reason = event.reason,
             source = %event.source,
@@ -47,9 +126,9 @@ pub(super) async fn log(mut events: Events, interface: String, counter: IntCount
             port = event.port,
             bytes = event.length,
             stands_for = event.weight,
-            left_out,
+            left_out = self.left_out,
             "refused"
         );
-        left_out = 0;
+        self.left_out = 0;
     }
 }

@@ -9,12 +9,13 @@ use tokio::sync::{mpsc, watch};
 
 use crate::{
     admin::{
-        Control, Health,
+        AuditRecord, Control, Health, Recent,
         api::{
             Blocked, Check, CheckedFeed, Diff, ExportFormat, Feed, History, Interface, List, Match,
-            Obeyed, Order, Packets, Problem, Source, Status, Temporary, Verdict,
+            Nearest, Obeyed, Order, Packets, Problem, Source, Status, Temporary, Verdict,
             relay::{SpoolAnswer, SpoolOrder, Upstream, UpstreamOrder},
         },
+        audit_records,
     },
     allowlist::{self, AllowList, Command, FeedStatus},
     config::{Config, Mode, TEMPORARY},
@@ -100,6 +101,13 @@ pub(super) struct Explainer {
 
 impl Explainer {
     fn blocked(&self, most: usize, wanted: impl Fn(&BlockedSource) -> bool) -> Vec<Blocked> {
+        let list = Arc::clone(&self.list.borrow().list);
+        let nearest = |address| {
+            list.nearest(address).map(|found| Nearest {
+                prefix: found.entry.prefix,
+                source: found.source.to_owned(),
+            })
+        };
         let by_interface = self.shared.gates.map(|gate| {
             let interface = gate.interface().name.clone();
             let sources = gate.program().blocked(usize::MAX).unwrap_or_else(|error| {
@@ -118,6 +126,7 @@ impl Explainer {
                         .unwrap_or_default(),
                     port: source.port,
                     action: source.action.to_owned(),
+                    nearest: nearest(source.address),
                 })
                 .collect::<Vec<_>>()
         });
@@ -157,12 +166,13 @@ impl Explainer {
 impl Control for Explainer {
     fn status(&self) -> Status {
         let status = self.list.borrow().clone();
-        let config = self.shared.config();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             started: self.shared.started.to_string(),
-            mode: config.mode.name().to_owned(),
+            mode: status.mode.name().to_owned(),
+            configured_mode: status.configured_mode.name().to_owned(),
+            confirm_by: status.confirm_by,
             waiting_for: self.health.pending(),
             interfaces: self.interfaces(),
             list: List {
@@ -211,6 +221,12 @@ impl Control for Explainer {
         Ok(History { records: records.map_err(failed)? })
     }
 
+    fn audit(&self) -> Result<Vec<AuditRecord>, String> {
+        let directory = self.shared.config().state_directory.clone();
+        let failed = |error| format!("reading the audit log in {}: {error}", directory.display());
+        audit_records(&directory).map_err(failed)
+    }
+
     fn temporary(&self) -> Vec<Temporary> {
         self.list.borrow().temporary.iter().map(temporary).collect()
     }
@@ -218,6 +234,10 @@ impl Control for Explainer {
     fn export(&self, format: ExportFormat, sources: &[String]) -> Result<String, String> {
         let list = Arc::clone(&self.list.borrow().list);
         export(&list, format, sources)
+    }
+
+    fn events(&self) -> Recent {
+        self.shared.drops.recent()
     }
 
     fn obey(&self, order: Order) -> BoxFuture<'static, Result<Obeyed, String>> {

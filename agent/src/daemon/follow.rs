@@ -74,7 +74,7 @@ pub(super) fn local_addresses() -> Vec<IpAddr> {
 }
 
 /// Whether the kernel forwards packets between interfaces.
-pub(super) fn is_forwarding() -> bool {
+pub(crate) fn is_forwarding() -> bool {
     ["/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"]
         .iter()
         .any(|path| fs::read_to_string(path).is_ok_and(|text| text.trim() != "0"))

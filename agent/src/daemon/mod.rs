@@ -38,18 +38,19 @@ use std::{
 use exogate_ebpf::compile::CompiledTable;
 use jiff::Timestamp;
 
-pub(crate) use self::orders::feed;
 pub use self::privilege::Attacher;
 use self::{
     admission::TableInForce,
     agent::{Agent, Parts},
+    drops::Drops,
     follow::{Changes, Signals},
     publish::table,
     supervisor::Supervisor,
 };
 pub use self::{explain::explain, export::export};
+pub(crate) use self::{follow::is_forwarding, orders::feed};
 use crate::{
-    admin::{BindError, Health, Part, Server},
+    admin::{Audit, BindError, Health, Part, Server},
     allowlist::Keeper,
     config::{self, Config, Mode, Privileges},
     gate::{self, Gate, Gates, Options},
@@ -122,6 +123,7 @@ struct Shared {
     /// Addresses of this host, for `destinations = "local"`.
     local: Arc<RwLock<Vec<IpAddr>>>,
     metrics: gate::Metrics,
+    drops: Drops,
     started: Timestamp,
 }
 
@@ -153,7 +155,10 @@ pub async fn run(load: Load, mut attacher: Attacher) -> Result<(), Error> {
     check(&config)?;
     let mut signals = Signals::new()?;
     let registry = telemetry::registry()?;
-    let keeper = Keeper::open(Arc::clone(&config), &registry)?;
+    let keeper = Keeper::open(config, &registry)?;
+    // In the mode that an operator may have ordered.
+    let config = keeper.config();
+    check(&config)?;
     let local = follow::local_addresses();
     let table = Arc::new(table(&keeper.list(), &config, &local)?);
     let gates = Gates::default();
@@ -163,10 +168,12 @@ pub async fn run(load: Load, mut attacher: Attacher) -> Result<(), Error> {
         gates,
         admission: Arc::new(TableInForce::new(Arc::clone(&table))),
         local: Arc::new(RwLock::new(local)),
+        drops: Drops::default(),
         started: Timestamp::now(),
     };
     let changes = Changes::subscribe()
         .map_err(|source| Error::Watch { what: "network interfaces", source })?;
+    let audit = Audit::open(&config.state_directory, &registry)?;
     let server = Server::bind(&config.admin).await?;
     let relay = match config.relay.is_on() {
         true => Some(Relay::open(&config, &registry)?),
@@ -186,14 +193,14 @@ pub async fn run(load: Load, mut attacher: Attacher) -> Result<(), Error> {
     };
 
     let supervisor = Supervisor::of_this_process();
-    let parts = Parts { keeper, server, registry, health, interfaces, relay, attacher, supervisor };
+    let parts =
+        Parts { keeper, server, registry, health, audit, interfaces, relay, attacher, supervisor };
     Agent::start(shared, parts, load).attend(&mut signals, changes).await
 }
 
 /// What can be known to be wrong before anything is opened.
 fn check(config: &Config) -> Result<(), Error> {
-    if config.mode == Mode::Enforce && config.gate.destinations.is_none() && follow::is_forwarding()
-    {
+    if config.mode == Mode::Enforce && config.gate.destinations.is_none() && is_forwarding() {
         return Err(Error::Usage(
             "IP forwarding is on, so packets that are only passing through would be dropped too; \
              say what is guarded: gate.destinations = \"local\" for this host's own addresses, \
@@ -284,7 +291,7 @@ fn attend_gate(shared: &Shared, mut gate: Gate) {
     match gate.events() {
         Ok(events) => {
             let counter = shared.metrics.events.with_label_values(&[&interface]);
-            tokio::spawn(drops::log(events, interface, counter));
+            tokio::spawn(shared.drops.clone().take(events, interface, counter));
         }
         Err(error) => tracing::warn!(interface, %error, "dropped packets are not logged"),
     }
@@ -324,8 +331,7 @@ fn announce(config: &Config, shared: &Shared) {
             "MONITOR MODE: nothing is dropped; see what would be with `exogate status`, then set mode = \"enforce\""
         ),
     }
-    if config.mode == Mode::Monitor && follow::is_forwarding() && config.gate.destinations.is_none()
-    {
+    if config.mode == Mode::Monitor && is_forwarding() && config.gate.destinations.is_none() {
         tracing::warn!(
             "IP forwarding is on: set gate.destinations before enforcing, or transit traffic to the guarded ports is dropped"
         );

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::{
     admin::api::{Change, Diff, FeedDiff, Obeyed, Order},
     allowlist::{self, Command, Import, Offer, Outcome, Temporary},
-    config::Config,
+    config::{Config, Mode},
     daemon::explain,
     source::feed::FeedId,
 };
@@ -105,6 +105,14 @@ pub(super) async fn obey(
             };
             (Command::Import { import, done }, true)
         }
+        Order::Enforce { confirm_within_seconds } => {
+            let config = Config { mode: Mode::Enforce, ..Config::clone(&config) };
+            super::check(&config).map_err(|error| error.to_string())?;
+            let confirm_within = confirm_within_seconds.map(Duration::from_secs);
+            (Command::Enforce { confirm_within, done }, true)
+        }
+        Order::Confirm => (Command::Confirm { done }, true),
+        Order::Monitor => (Command::Monitor { done }, true),
         Order::Allow { prefix, seconds, reason } => {
             let entry = Temporary::new(prefix, Duration::from_secs(seconds), &reason, now)?;
             (Command::Allow { entry, done }, true)
@@ -128,6 +136,9 @@ pub(super) async fn obey(
         diff: diff(&status),
         temporary: status.temporary.iter().map(explain::temporary).collect(),
         list: status.list.hash().to_owned(),
+        mode: status.mode.name().to_owned(),
+        configured_mode: status.configured_mode.name().to_owned(),
+        confirm_by: status.confirm_by,
     })
 }
 

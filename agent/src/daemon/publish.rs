@@ -49,6 +49,7 @@ impl Publish for GatePublisher {
         let result = table(list, config, &shared.local()).and_then(|table| {
             shared.gates.publish(&table)?;
             shared.admission.replace(table);
+            shared.set_config(Arc::clone(config));
             Ok(())
         });
         timer.observe_duration();

@@ -22,7 +22,7 @@
 
 #![allow(
     unsafe_code,
-    reason = "memory-mapped maps, membarrier and plain-data reads; each use states its reason"
+    reason = "memory-mapped maps, membarrier, an ioctl and plain-data reads; each use states its reason"
 )]
 
 mod error;
@@ -32,6 +32,7 @@ mod observe;
 pub mod pins;
 mod program;
 mod set;
+pub mod survey;
 mod tables;
 
 use std::path::Path;

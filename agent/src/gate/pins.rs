@@ -42,10 +42,10 @@ use aya::{
 };
 use exogate_ebpf::abi::{self, ABI_VERSION};
 
-use crate::gate::{Error, Found, Interface};
+use crate::gate::{Error, Found, Interface, survey};
 
 /// The name of the pinned link in an interface's directory.
-const LINK: &str = "link";
+pub(super) const LINK: &str = "link";
 /// The name of the running program in a generation.
 const PROGRAM: &str = "program";
 /// The name of the next program in a generation.
@@ -98,8 +98,7 @@ impl Pins {
         let directory = pin_directory.join(format!("if{index}"));
         // Before anything is made: other file systems refuse directories with errors that
         // explain nothing, or keep them.
-        let parent = directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
-        if !is_bpf_file_system(parent)? {
+        if !is_bpf_file_system(existing(&directory))? {
             return Err(Error::NotBpfFileSystem { path: pin_directory.to_owned() });
         }
         fs::create_dir_all(&directory).map_err(|source| pin("creating", &directory, source))?;
@@ -131,7 +130,9 @@ impl Pins {
             return Err(Error::ForeignProgram {
                 interface: interface.name.clone(),
                 program: xdp.program,
-                name: program_name(xdp.program),
+                name: survey::program_name(xdp.program)
+                    .map(|name| format!(" ({name})"))
+                    .unwrap_or_default(),
             });
         }
         if pinned {
@@ -251,22 +252,18 @@ fn program_id(path: &Path) -> Option<u32> {
     ProgramInfo::from_pin(path).ok().map(|info| info.id())
 }
 
-/// The name of a program in brackets, if this process may ask (CAP_SYS_ADMIN).
-fn program_name(id: u32) -> String {
-    aya::programs::loaded_programs()
-        .filter_map(Result::ok)
-        .find(|info| info.id() == id)
-        .and_then(|info| info.name_as_str().map(|name| format!(" ({name})")))
-        .unwrap_or_default()
+/// What there is of a path.
+pub(super) fn existing(path: &Path) -> &Path {
+    path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."))
 }
 
-fn is_bpf_file_system(path: &Path) -> Result<bool, Error> {
+pub(super) fn is_bpf_file_system(path: &Path) -> Result<bool, Error> {
     let info = nix::sys::statfs::statfs(path)
         .map_err(|source| pin("asking for the file system of", path, source.into()))?;
     Ok(info.filesystem_type().0 == BPF_FS_MAGIC)
 }
 
-fn names(directory: &Path) -> Result<Vec<String>, Error> {
+pub(super) fn names(directory: &Path) -> Result<Vec<String>, Error> {
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         result => result.map_err(|source| pin("reading", directory, source))?,

@@ -75,6 +75,15 @@ impl Agent {
         self.write_certificate(Validity::Renewed)
     }
 
+    /// Puts a certificate in the place of the relay's that expired years ago.
+    ///
+    /// # Errors
+    ///
+    /// If the files cannot be written.
+    pub fn expire_certificate(&self) -> Result<()> {
+        self.write_certificate(Validity::Expired)
+    }
+
     /// Lets the running agent have no more than so many open files.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{EXPIRY_CHECK, Feed, Keeper, SOONEST_EXPIRY_CHECK};
 use crate::{
-    allowlist::{Collect, Event, Known, Publish, Record, Temporary, temporary},
+    allowlist::{Collect, Event, Known, Publish, Record, Temporary, settled, temporary},
     config::Config,
     source::{
         feed::{Content, FeedId, Revision},
@@ -59,6 +59,23 @@ pub enum Command {
         /// The outcome.
         done: oneshot::Sender<Outcome>,
     },
+    /// Drop what is refused.
+    Enforce {
+        /// For so long, unless it is confirmed.
+        confirm_within: Option<std::time::Duration>,
+        /// The outcome.
+        done: oneshot::Sender<Outcome>,
+    },
+    /// Make a trial of enforcing last.
+    Confirm {
+        /// The outcome.
+        done: oneshot::Sender<Outcome>,
+    },
+    /// Drop nothing any more.
+    Monitor {
+        /// The outcome.
+        done: oneshot::Sender<Outcome>,
+    },
     /// Go on with another configuration. Its list and guards are in force when
     /// `done` says so; after an error the old ones are.
     Reload {
@@ -102,6 +119,11 @@ impl<C: Collect> Keeper<C> {
             Command::Disallow { prefix, done } => {
                 drop(done.send(self.disallow(prefix, publisher)));
             }
+            Command::Enforce { confirm_within, done } => {
+                drop(done.send(self.enforce(confirm_within, publisher)));
+            }
+            Command::Confirm { done } => drop(done.send(self.confirm(publisher))),
+            Command::Monitor { done } => drop(done.send(self.monitor(publisher))),
             Command::Reload { config, done } => drop(done.send(self.reload(config, publisher))),
         }
         self.show();
@@ -199,6 +221,7 @@ impl<C: Collect> Keeper<C> {
         if self.expiry.is_none_or(|at| at > Instant::now()) {
             return;
         }
+        self.end_trial(publisher);
         let now = (self.clock)();
         let (over, live): (Vec<_>, Vec<_>) =
             self.known.temporary.iter().cloned().partition(|entry| entry.is_over(now));
@@ -220,7 +243,9 @@ impl<C: Collect> Keeper<C> {
             let left = std::time::Duration::try_from(until.duration_since(now)).unwrap_or_default();
             left.clamp(SOONEST_EXPIRY_CHECK, EXPIRY_CHECK)
         };
-        let soonest = self.known.temporary.iter().map(|entry| wait(entry.until)).min();
+        let trial = self.known.mode.as_ref().and_then(|order| order.until);
+        let ends = self.known.temporary.iter().map(|entry| entry.until).chain(trial);
+        let soonest = ends.map(wait).min();
         self.expiry = soonest.and_then(|wait| Instant::now().checked_add(wait));
     }
 
@@ -246,14 +271,17 @@ impl<C: Collect> Keeper<C> {
         let mut known = self.known.clone();
         known.follow(&config);
         // What the operator changes takes effect at once.
-        let old = Arc::clone(&self.config);
+        let old = Arc::clone(&self.configured);
         let unchanged = |name: &str| {
             old.sources.iter().any(|source| source.name == name && config.sources.contains(source))
         };
         for held in known.held.values_mut() {
             held.pending.retain(|pending| unchanged(&pending.source));
         }
-        let delta = self.commit(Arc::clone(&config), known, publisher)?;
+        known.mode = settled(known.mode, config.mode, (self.clock)());
+        let in_mode = self.in_mode(&config, known.mode.as_ref());
+        let delta = self.commit(in_mode, known, publisher)?;
+        self.configured = Arc::clone(&config);
         if !(delta.added.is_empty() && delta.removed.is_empty()) {
             let record = Record::new((self.clock)(), Event::Configured, self.list.hash());
             self.record(&record.changing(&delta.added, &delta.removed));
@@ -272,7 +300,7 @@ impl<C: Collect> Keeper<C> {
     }
 
     /// An operator has to know if what was just put in force is not remembered.
-    fn saved(&self) -> Outcome {
+    pub(super) fn saved(&self) -> Outcome {
         match &self.problem {
             Some(problem) if self.unsaved => {
                 Err(format!("it is in force, but not remembered: {}", problem.message))

@@ -9,6 +9,7 @@ mod apply;
 mod command;
 mod failure;
 mod feed;
+mod mode;
 mod poll;
 
 use std::{collections::BTreeMap, future::Future, pin::pin, sync::Arc, time::Duration};
@@ -27,7 +28,7 @@ pub use self::command::{Command, Import, Outcome};
 use self::{failure::Failure, feed::Feed};
 use super::{
     AllowList, Collect, Feeds, History, Known, Metrics, Offer, Problem, Publish, Record,
-    StateDirectory, Status,
+    StateDirectory, Status, mode_in_force,
 };
 use crate::{
     config::Config,
@@ -40,7 +41,9 @@ use crate::{
 
 /// The owner of the allow-list.
 pub struct Keeper<C = Feeds> {
+    /// What is in force: as configured, in the mode that an operator may have ordered.
     config: Arc<Config>,
+    configured: Arc<Config>,
     state: StateDirectory,
     history: History,
     collector: C,
@@ -100,6 +103,17 @@ impl<C: Collect> Keeper<C> {
         // What is over is published with the first list that has all of it, and
         // told then; until that the agent has to have the list that it starts with.
         let now = clock();
+        let configured = Arc::clone(&config);
+        let mode = mode_in_force(known.mode.as_ref(), config.mode, now);
+        let config = if mode == config.mode {
+            config
+        } else {
+            tracing::warn!(
+                mode = mode.name(),
+                "an operator's word goes before the configuration's mode"
+            );
+            Arc::new(Config { mode, ..Config::clone(&config) })
+        };
         let live = known.temporary.iter().filter(|entry| !entry.is_over(now)).cloned().collect();
         let unexpired = Known { temporary: live, ..known.clone() };
         let list = Arc::new(AllowList::build(&config.sources, &unexpired));
@@ -109,10 +123,14 @@ impl<C: Collect> Keeper<C> {
             offers: BTreeMap::new(),
             temporary: Vec::new(),
             hold: false,
+            mode: config.mode,
+            configured_mode: configured.mode,
+            confirm_by: None,
             problem: None,
         });
         let mut keeper = Self {
             config,
+            configured,
             state,
             history,
             collector,
@@ -143,6 +161,12 @@ impl<C: Collect> Keeper<C> {
     #[must_use]
     pub fn list(&self) -> Arc<AllowList> {
         Arc::clone(&self.list)
+    }
+
+    /// The configuration, in the mode that an operator may have ordered.
+    #[must_use]
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config)
     }
 
     /// The list in force and how its feeds fare, from now on.
@@ -218,6 +242,9 @@ impl<C: Collect> Keeper<C> {
             offers: self.offers.clone(),
             temporary: temporary.cloned().collect(),
             hold: self.known.hold,
+            mode: self.config.mode,
+            configured_mode: self.configured.mode,
+            confirm_by: self.known.mode.as_ref().and_then(|order| order.until),
             problem: self.problem.clone(),
         };
         self.metrics.show(&status);

@@ -21,6 +21,7 @@ use crate::{
 
 mod fleet;
 mod instance;
+mod mode;
 mod operator;
 mod real_versions;
 mod reload;
@@ -52,6 +53,8 @@ struct Inner {
     polls: Vec<(Duration, Option<Version>)>,
     begin: Option<Instant>,
     published: Vec<String>,
+    /// The modes that lists were published in.
+    modes: Vec<crate::config::Mode>,
     publish_fails: bool,
     /// By how much somebody has set the clock.
     clock_set_by: jiff::SignedDuration,
@@ -90,12 +93,13 @@ impl Collect for Bench {
 impl Publish for Bench {
     type Error = String;
 
-    fn publish(&mut self, list: &Arc<AllowList>, _: &Arc<Config>) -> Result<(), String> {
+    fn publish(&mut self, list: &Arc<AllowList>, config: &Arc<Config>) -> Result<(), String> {
         let mut inner = self.lock();
         if inner.publish_fails {
             return Err("the table is full".to_owned());
         }
         inner.published.push(list.hash().to_owned());
+        inner.modes.push(config.mode);
         Ok(())
     }
 }

@@ -66,7 +66,7 @@ pub use self::{
     error::Error,
     metrics::Metrics,
     socket::Inherited,
-    tls::Reload,
+    tls::{Examined, Reload, examine},
 };
 use self::{
     drain::Drain, http::Protocols, metrics::ListenerMetrics, socket::Listening, sources::Sources,

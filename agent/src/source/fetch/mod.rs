@@ -15,7 +15,8 @@ use hyper::{
     Method, Request, Response, StatusCode, Uri,
     body::{Bytes, Incoming},
     header::{
-        ACCEPT, AUTHORIZATION, ETAG, HeaderValue, IF_NONE_MATCH, LOCATION, RETRY_AFTER, USER_AGENT,
+        ACCEPT, AUTHORIZATION, DATE, ETAG, HeaderValue, IF_NONE_MATCH, LOCATION, RETRY_AFTER,
+        USER_AGENT,
     },
 };
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -29,6 +30,7 @@ use hyper_util::{
     },
     rt::TokioExecutor,
 };
+use jiff::{Timestamp, fmt::rfc2822};
 use serde::Deserialize;
 
 use super::{concealed, microsoft365::excerpt, shown};
@@ -243,7 +245,23 @@ impl Client {
         }
     }
 
-    async fn exchange(&self, url: &Uri, tag: Option<&str>, limit: usize) -> Result<Fetched, Error> {
+    /// The time of the server, where it says one; whatever else it answers.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Transport`] or [`Error::Timeout`].
+    pub async fn date(&self, url: &Uri) -> Result<Option<Timestamp>, Error> {
+        match tokio::time::timeout(self.timeout, self.ask(url, None)).await {
+            Ok(response) => {
+                let response = response?;
+                let date = response.headers().get(DATE).and_then(|date| date.to_str().ok());
+                Ok(date.and_then(|date| rfc2822::DateTimeParser::new().parse_timestamp(date).ok()))
+            }
+            Err(_) => Err(Error::Timeout { url: shown(url), after: self.timeout }),
+        }
+    }
+
+    async fn ask(&self, url: &Uri, tag: Option<&str>) -> Result<Response<Incoming>, Error> {
         let transport = |error: &dyn std::error::Error| Error::Transport {
             url: shown(url),
             problem: chain(error),
@@ -260,12 +278,15 @@ impl Client {
             request = request.header(AUTHORIZATION, credentials);
         }
         let request = request.body(Empty::new()).map_err(|error| transport(&error))?;
-        let response = match &self.inner {
+        match &self.inner {
             Inner::Direct(client) => client.request(request).await,
             Inner::Proxied(client) => client.request(request).await,
         }
-        .map_err(|error| transport(&error))?;
+        .map_err(|error| transport(&error))
+    }
 
+    async fn exchange(&self, url: &Uri, tag: Option<&str>, limit: usize) -> Result<Fetched, Error> {
+        let response = self.ask(url, tag).await?;
         if response.status() == StatusCode::NOT_MODIFIED && tag.is_some() {
             return Ok(Fetched::Unchanged);
         }
@@ -279,7 +300,7 @@ impl Client {
             Err(error) if error.is::<LengthLimitError>() => {
                 Err(Error::TooLarge { url: shown(url), limit })
             }
-            Err(error) => Err(transport(error.as_ref())),
+            Err(error) => Err(Error::Transport { url: shown(url), problem: chain(error.as_ref()) }),
         }
     }
 }

@@ -75,6 +75,11 @@ impl Loaded {
         self.names.first().map(String::as_str)
     }
 
+    /// When it begins to be valid, in seconds since 1970.
+    pub(super) fn begins(&self) -> i64 {
+        self.begins
+    }
+
     /// Whether it signs much slower than others.
     pub(super) fn is_slow(&self) -> bool {
         self.key.key.algorithm() == SignatureAlgorithm::RSA

@@ -73,6 +73,42 @@ type Digest = [u8; 32];
 /// The content of each file, or what is wrong with it.
 struct Files(Vec<(PathBuf, Result<Vec<u8>, String>)>);
 
+/// What the files of a certificate hold, for whoever only looks.
+#[derive(Clone, Debug)]
+pub struct Examined {
+    /// DNS names in lower case.
+    pub names: Vec<String>,
+    /// When it, or the last of its chain, begins to be valid, in seconds since 1970.
+    pub begins: i64,
+    /// When it, or the first of its chain, expires.
+    pub expires: i64,
+    /// What an operator should know about it.
+    pub warnings: Vec<&'static str>,
+}
+
+/// Reads the files of a certificate as a listener would.
+///
+/// # Errors
+///
+/// A sentence, if a listener could not use them.
+pub fn examine(files: &Certificate) -> Result<Examined, String> {
+    let read = |path: &Path| {
+        std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+    };
+    let (chain, key) = (read(&files.chain)?, read(&files.key)?);
+    let loaded = Loaded::parse(&chain, &key, &provider::default_provider());
+    let loaded = loaded.map_err(|problem| match problem {
+        certificate::Problem::Chain(problem) => format!("{}: {problem}", files.chain.display()),
+        certificate::Problem::Key(problem) => format!("{}: {problem}", files.key.display()),
+    })?;
+    Ok(Examined {
+        warnings: loaded.warnings(Timestamp::now()),
+        begins: loaded.begins(),
+        expires: loaded.expires,
+        names: loaded.names,
+    })
+}
+
 impl Tls {
     /// Reads all files, which have to be of use.
     pub(super) fn load(listener: &Listener, metrics: &Arc<ListenerMetrics>) -> Result<Self, Error> {

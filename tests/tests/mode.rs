@@ -1,0 +1,93 @@
+//! Enforcing on trial: `exogate enforce`, `confirm` and `monitor`. Needs root and the agent's
+//! binary.
+
+#![allow(clippy::unwrap_used, reason = "a test stops at the first thing that goes wrong")]
+#![allow(clippy::indexing_slicing, reason = "what JSON does not have is null, and told")]
+
+use std::time::Duration;
+
+use exogate_tests::{
+    agent::Agent,
+    lab::{Family, Lab, Peer},
+    peer::{HTTPS, Reached},
+};
+
+const SOON: Duration = Duration::from_secs(20);
+
+fn start(lab: &Lab, mode: &str) -> Agent {
+    let mut agent = Agent::new(lab).unwrap();
+    agent.set("mode", mode).unwrap().start().unwrap();
+    agent
+}
+
+/// Whether a stranger's packets pass.
+fn is_open(lab: &Lab) -> bool {
+    lab.connect(Peer::Stranger, Family::V4, HTTPS).unwrap() != Reached::TimedOut
+}
+
+fn wait_until_open(lab: &Lab) {
+    let address = Peer::Stranger.address(Family::V4);
+    lab.wait_for_verdict(Peer::Stranger, address, HTTPS, true, SOON).unwrap();
+}
+
+#[test]
+fn enforcing_that_nobody_confirms_ends_by_itself_also_across_a_crash() {
+    let lab = Lab::new().unwrap();
+    let mut agent = start(&lab, "monitor");
+    assert!(is_open(&lab));
+    let said = agent.json(&["enforce", "--confirm-within", "8s"]).unwrap();
+    assert_eq!((&said["mode"], &said["configured_mode"]), (&"enforce".into(), &"monitor".into()));
+    assert!(said["confirm_by"].is_string(), "{said}");
+    assert!(!is_open(&lab), "{}", agent.log());
+    assert!(agent.print(&["status"]).unwrap().contains("TO BE CONFIRMED until"));
+
+    agent.kill9().unwrap();
+    agent.start().unwrap();
+    wait_until_open(&lab);
+    let status = agent.status_json().unwrap();
+    assert_eq!((&status["mode"], status["confirm_by"].is_null()), (&"monitor".into(), true));
+    let late = agent.cli(&["confirm"]).unwrap();
+    assert!(late.code == 1 && late.stderr.contains("nothing waits"), "{late:?}");
+}
+
+#[test]
+fn a_trial_whose_time_ends_without_an_agent_ends_with_the_next_start() {
+    let lab = Lab::new().unwrap();
+    let mut agent = start(&lab, "monitor");
+    agent.print(&["enforce", "--confirm-within", "1s"]).unwrap();
+    agent.kill9().unwrap();
+    std::thread::sleep(Duration::from_millis(1200));
+    assert!(!is_open(&lab), "nobody is there to take it back");
+    agent.start().unwrap();
+    wait_until_open(&lab);
+}
+
+#[test]
+fn what_is_confirmed_stays_across_restarts_and_reloads() {
+    let lab = Lab::new().unwrap();
+    let mut agent = start(&lab, "monitor");
+    agent.print(&["enforce", "--confirm-within", "10m"]).unwrap();
+    let said = agent.print(&["confirm"]).unwrap();
+    assert!(said.contains("the configuration says mode = \"monitor\""), "{said}");
+    agent.restart().unwrap();
+    assert!(!is_open(&lab), "{}", agent.log());
+    assert_eq!(agent.status_json().unwrap()["mode"], "enforce");
+    assert!(agent.print(&["status"]).unwrap().contains("by an operator's order"));
+
+    agent.print(&["monitor"]).unwrap();
+    assert!(is_open(&lab), "{}", agent.log());
+    let events = agent.json(&["history"]).unwrap();
+    let events: Vec<_> =
+        events["records"].as_array().unwrap().iter().map(|record| &record["event"]).collect();
+    assert_eq!(events, ["enforced", "confirmed", "monitored"]);
+}
+
+#[test]
+fn enforcing_is_refused_where_transit_traffic_would_be_dropped() {
+    let lab = Lab::new().unwrap();
+    let agent = start(&lab, "monitor");
+    lab.edge().sysctl(&[("ipv4/ip_forward", "1")]).unwrap();
+    let refused = agent.cli(&["enforce", "--confirm-within", "1m"]).unwrap();
+    assert!(refused.code == 1 && refused.stderr.contains("gate.destinations"), "{refused:?}");
+    assert!(is_open(&lab));
+}
