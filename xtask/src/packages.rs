@@ -65,6 +65,8 @@ pub(crate) const TEST_PROGRAMS: &[Program] = &[
         package: "util-linux",
         why: "takes file descriptors from a running agent",
     },
+    Program { name: "prometheus", package: "prometheus", why: "scrapes the agent" },
+    Program { name: "promtool", package: "prometheus", why: "reads the rules and the dashboard" },
     Program { name: "python3", package: "python3", why: "runs independent clients and servers" },
     Program {
         name: "qemu-system-x86_64",
