@@ -78,6 +78,7 @@ pub(crate) const TEST_PROGRAMS: &[Program] = &[
         package: "systemd-container",
         why: "boots the machine that the package is installed on",
     },
+    Program { name: "rpm", package: "rpm", why: "installs the package for others than Debian" },
     Program {
         name: "strace",
         package: "strace",
@@ -85,6 +86,7 @@ pub(crate) const TEST_PROGRAMS: &[Program] = &[
     },
     Program { name: "testssl", package: "testssl.sh", why: "looks for faults in the relay's TLS" },
     Program { name: "unbound", package: "unbound", why: "answers for DNS names in the lab" },
+    Program { name: "xz", package: "xz-utils", why: "unpacks modules of guests' kernels" },
     Program { name: "unshare", package: "util-linux", why: "gives the spool a disk that is full" },
 ];
 
