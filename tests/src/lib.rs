@@ -9,7 +9,7 @@
 //! |---|---|
 //! | [`lab`] | namespaces, addresses, routes, files, and taking all of it down |
 //! | [`service`] | a stand-in of Microsoft's endpoint service, and what can go wrong with it |
-//! | [`server`] | real servers of the distribution: nginx, unbound |
+//! | [`server`] | real servers of the distribution: nginx, unbound, Prometheus |
 //! | [`proxy`] | an HTTP proxy between the edge host and the service |
 //! | [`peer`] | the server behind the gate, and single attempts to reach it |
 //! | [`prober`] | a steady stream of attempts, to see each single wrong verdict |
@@ -17,7 +17,7 @@
 //! | [`machine`] | a real systemd on the edge host, to install the package on |
 //! | [`nats`] | a cluster of NATS servers, without the lab |
 //! | [`notification`], [`load`], [`pega`] | senders for the relay, and the server behind it |
-//! | [`server`], [`python`] | programs of others: nginx, unbound, exchangelib |
+//! | [`server`], [`python`] | programs of others: nginx, unbound, Prometheus, exchangelib |
 //! | [`guest`] | a machine of its own, whose power can be cut |
 //! | [`lists`], [`random`] | long and short lists of prefixes, chance that repeats itself |
 //! | [`terminal`] | a screen, for programs that draw |

@@ -1,6 +1,9 @@
 //! A certificate authority of the lab's own, and TLS on both sides.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::{Context, Result};
 use rcgen::{
@@ -22,6 +25,8 @@ pub enum Validity {
     Now,
     /// From 2020 to 2098: another one than [`Validity::Now`].
     Renewed,
+    /// From 2020 to tomorrow.
+    Brief,
     /// The year 2020.
     Expired,
 }
@@ -90,6 +95,10 @@ impl Authority {
         params.not_after = match validity {
             Validity::Now => date_time_ymd(2099, 1, 1),
             Validity::Renewed => date_time_ymd(2098, 1, 1),
+            Validity::Brief => {
+                let day = Duration::from_secs(86_400);
+                SystemTime::now().checked_add(day).context("no time is left")?.into()
+            }
             Validity::Expired => date_time_ymd(2020, 12, 31),
         };
         let key = KeyPair::generate()?;

@@ -13,7 +13,7 @@ use std::{fs, path::Path, thread::sleep, time::Duration};
 
 use exogate_tests::{
     lab::{EDGE_INTERFACE, Family, Lab, Peer},
-    machine::{Machine, package},
+    machine::{Machine, package, rpm_package},
     peer::{EDGE_NAME, HTTPS},
     prober::{Plan, Prober},
     process::check,
@@ -279,21 +279,26 @@ fn the_filter_stands_before_the_network_when_the_machine_boots() {
 }
 
 #[test]
-fn an_upgrade_keeps_the_filter_removal_takes_it_away_and_a_purge_leaves_nothing() {
+fn upgrade_and_downgrade_keep_the_filter_removal_takes_it_away_and_a_purge_leaves_nothing() {
     let scene = Scene::enforcing();
     let Scene { machine, lab } = &scene;
     let newer = newer_package(lab);
-    let prober = Prober::start(lab, Plan::default()).unwrap();
-    sleep(MOMENT);
-    let pid = scene.main_pid();
-    scene.install(&newer);
-    sleep(MOMENT);
-    let report = prober.stop().unwrap();
-    println!("{report}");
-    report.expect_only(&LISTED).unwrap();
-    assert_ne!(scene.main_pid(), pid);
-    let version = machine.check(&["dpkg-query", "--show", "-f", "${Version}", "exogate"]).unwrap();
-    assert!(version.ends_with("+newer"), "{version}");
+    let version =
+        || machine.check(&["dpkg-query", "--show", "-f", "${Version}", "exogate"]).unwrap();
+    // Up by a version, and down again.
+    let older = package().unwrap();
+    for (package, is_newer) in [(&newer, true), (&older, false)] {
+        let prober = Prober::start(lab, Plan::default()).unwrap();
+        sleep(MOMENT);
+        let pid = scene.main_pid();
+        scene.install(package);
+        sleep(MOMENT);
+        let report = prober.stop().unwrap();
+        println!("{report}");
+        report.expect_only(&LISTED).unwrap();
+        assert_ne!(scene.main_pid(), pid);
+        assert_eq!(version().ends_with("+newer"), is_newer, "{}", version());
+    }
     let config = fs::read_to_string(machine.path("/etc/exogate/exogate.toml")).unwrap();
     assert_eq!(config, CONFIG, "an upgrade changed the configuration");
 
@@ -307,6 +312,55 @@ fn an_upgrade_keeps_the_filter_removal_takes_it_away_and_a_purge_leaves_nothing(
     let left = "find /etc /usr /var /run /sys/fs/bpf -xdev -name '*exogate*'; \
                 grep exogate /etc/passwd /etc/group /etc/shadow; true";
     assert_eq!(machine.check(&["sh", "-c", left]).unwrap(), "");
+}
+
+#[test]
+fn an_rpm_keeps_the_filter_when_it_is_upgraded_and_takes_it_away_when_it_is_erased() {
+    let lab = Lab::new().unwrap();
+    let scene = Scene { machine: Machine::boot(&lab).unwrap(), lab };
+    let Scene { machine, lab } = &scene;
+    fs::copy(rpm_package().unwrap(), machine.path("/root/exogate.rpm")).unwrap();
+    // Its dependencies are told by names of another distribution.
+    let rpm = |arguments: &[&str]| {
+        machine.check(&[&["rpm", "--force-debian", "--nodeps"], arguments].concat()).unwrap()
+    };
+    let said = rpm(&["--install", "/root/exogate.rpm"]);
+    assert!(said.contains("interfaces = [\"eth0\"]"), "{said}");
+    assert!(!scene.is_active());
+    scene.configure(CONFIG);
+    machine.check(&["systemctl", "enable", "--now", UNIT]).unwrap();
+    assert!(scene.is_filtered(), "{}", machine.journal());
+
+    let prober = Prober::start(lab, Plan::default()).unwrap();
+    sleep(MOMENT);
+    let pid = scene.main_pid();
+    rpm(&["--upgrade", "--force", "/root/exogate.rpm"]);
+    sleep(MOMENT);
+    let report = prober.stop().unwrap();
+    report.expect_only(&LISTED).unwrap();
+    assert_ne!(scene.main_pid(), pid);
+    let config = fs::read_to_string(machine.path("/etc/exogate/exogate.toml")).unwrap();
+    assert_eq!(config, CONFIG, "an upgrade changed the configuration");
+
+    rpm(&["--erase", "exogate"]);
+    assert!(lab.connect(Peer::Stranger, Family::V4, HTTPS).unwrap().passed());
+    assert!(!machine.path("/usr/bin/exogate").exists());
+}
+
+#[test]
+fn the_package_says_what_it_is_made_of() {
+    let (scene, _) = Scene::installed();
+    let read = |name: &str| {
+        let path = scene.machine.path("/usr/share/doc/exogate").join(name);
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    };
+    let bill: serde_json::Value = serde_json::from_str(&read("exogate.cdx.json")).unwrap();
+    assert_eq!(bill.get("bomFormat").unwrap(), "CycloneDX");
+    let components = bill.get("components").unwrap().as_array().unwrap();
+    let has = |name: &str| components.iter().any(|one| one.get("name").unwrap() == name);
+    assert!(has("aya") && has("rustls") && has("aya-ebpf"));
+    assert!(!has("proptest") && !has("xtask"), "what only tests is not shipped");
+    assert!(read("THIRD-PARTY-LICENSES").contains("Permission is hereby granted"));
 }
 
 #[test]

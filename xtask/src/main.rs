@@ -42,7 +42,7 @@ enum Action {
         #[arg(long)]
         release: bool,
     },
-    /// Build the Debian package
+    /// Build the packages: .deb and .rpm
     Package {
         /// Of an unoptimised build, as tests install it
         #[arg(long)]

@@ -70,6 +70,8 @@ pub(crate) const TEST_PROGRAMS: &[Program] = &[
         package: "util-linux",
         why: "takes file descriptors from a running agent",
     },
+    Program { name: "prometheus", package: "prometheus", why: "scrapes the agent" },
+    Program { name: "promtool", package: "prometheus", why: "reads the rules and the dashboard" },
     Program { name: "python3", package: "python3", why: "runs independent clients and servers" },
     Program {
         name: "qemu-system-x86_64",
@@ -81,6 +83,7 @@ pub(crate) const TEST_PROGRAMS: &[Program] = &[
         package: "systemd-container",
         why: "boots the machine that the package is installed on",
     },
+    Program { name: "rpm", package: "rpm", why: "installs the package for others than Debian" },
     Program {
         name: "strace",
         package: "strace",

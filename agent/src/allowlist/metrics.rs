@@ -29,6 +29,9 @@ pub enum PollResult {
 }
 
 impl PollResult {
+    const ALL: [Self; 5] =
+        [Self::Unchanged, Self::Applied, Self::Offered, Self::Refused, Self::Failed];
+
     const fn name(self) -> &'static str {
         match self {
             Self::Unchanged => "unchanged",
@@ -200,6 +203,18 @@ impl Metrics {
         for (polls, of_instances) in [(&self.instances, true), (&self.sources, false)] {
             let feeds =
                 || feeds().filter(|feed| matches!(feed.id, FeedId::Instance(_)) == of_instances);
+            for feed in feeds() {
+                // An increase is seen only from a series that is there before it.
+                for result in PollResult::ALL {
+                    polls.polls.with_label_values(&[&feed.id.to_string(), result.name()]);
+                }
+            }
+            polls.interval.show(feeds().map(|feed| {
+                (
+                    vec![feed.id.to_string()],
+                    i64::try_from(feed.interval.as_secs()).unwrap_or(i64::MAX),
+                )
+            }));
             polls.last_success.show(feeds().filter_map(|feed| {
                 Some((vec![feed.id.to_string()], feed.last_success?.as_second()))
             }));
@@ -236,6 +251,7 @@ impl Metrics {
 
 /// What is counted of every feed.
 struct Polls {
+    interval: Series,
     last_success: Series,
     list_time: Series,
     polls: IntCounterVec,
@@ -259,6 +275,11 @@ impl Polls {
             register(registry, IntCounterVec::new(options, &[label, second])?)
         };
         Ok(Self {
+            interval: series(
+                "interval_seconds",
+                format!("Time between polls of {of} while they succeed."),
+                &[label],
+            )?,
             last_success: series(
                 "last_success_timestamp_seconds",
                 format!("When {of} last gave a usable answer to this process."),

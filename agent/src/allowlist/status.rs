@@ -1,6 +1,6 @@
 //! What can be asked about the allow-list, and watched.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -51,6 +51,8 @@ pub struct FeedStatus {
     pub provenance: Provenance,
     /// Its revision, where known.
     pub revision: Option<Revision>,
+    /// The time between polls while they succeed.
+    pub interval: Duration,
     /// The last answer that was usable.
     pub last_success: Option<Timestamp>,
     /// The last poll.

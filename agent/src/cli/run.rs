@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::{Failure, File, parse_mode};
 use crate::{
-    config::{Config, Mode},
+    config::{Config, InterfacePattern, Mode},
     daemon::{self, Attacher},
     telemetry,
 };
@@ -12,9 +12,9 @@ use crate::{
 /// What can be said on the command line; it goes before the file.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Filter on this interface too; may be repeated
+    /// Filter on this interface too, or on those of a pattern (eth*); may be repeated
     #[arg(long, short, value_name = "NAME")]
-    interface: Vec<String>,
+    interface: Vec<InterfacePattern>,
     /// monitor (count what would be dropped) or enforce (drop it) [default: as configured, else
     /// monitor]
     #[arg(long, value_name = "MODE", value_parser = parse_mode)]

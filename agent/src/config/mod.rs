@@ -8,6 +8,7 @@
 //! ignored is a filter that does something else than its operator thinks.
 
 mod error;
+mod interface;
 mod relay;
 mod section;
 mod source;
@@ -26,6 +27,7 @@ use toml::Spanned;
 pub(crate) use self::source::{UNDECLARED, undeclared};
 pub use self::{
     error::Error,
+    interface::InterfacePattern,
     relay::{
         Balance, BasicCredentials, Breaker, Certificate, ClientCertificates, Delivery, Ews,
         General, Graph, Handshake, HealthCheck, Jetstream, Limits, Listener, ListenerAddress,
@@ -57,7 +59,7 @@ pub struct Config {
     /// What happens to refused packets.
     pub mode: Mode,
     /// The interfaces to filter on.
-    pub interfaces: Vec<String>,
+    pub interfaces: Vec<InterfacePattern>,
     /// What becomes of the right to attach once every interface is filtered.
     pub privileges: Privileges,
     /// What is remembered between runs.
@@ -214,8 +216,8 @@ struct File {
     /// dropped.
     mode: Mode,
     /// The interfaces to filter on; `--interface` adds to them.
-    #[serde(deserialize_with = "value::interfaces")]
-    interfaces: Vec<String>,
+    #[serde(deserialize_with = "interface::each_once")]
+    interfaces: Vec<InterfacePattern>,
     /// `drop` or `keep`, when every interface is filtered.
     privileges: Privileges,
     /// The list last known to be good, and the identifier of this installation.

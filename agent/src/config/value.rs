@@ -71,27 +71,6 @@ impl TryFrom<String> for Size {
     }
 }
 
-/// Names of network interfaces, each once.
-pub(super) fn interfaces<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Vec<String>, D::Error> {
-    let names = Vec::<String>::deserialize(deserializer)?;
-    for (index, name) in names.iter().enumerate() {
-        // The kernel's rule (dev_valid_name).
-        let valid = (1..16).contains(&name.len())
-            && name != "."
-            && name != ".."
-            && !name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace());
-        if !valid {
-            return Err(D::Error::custom(format_args!("{name:?} is not the name of an interface")));
-        }
-        if names.iter().take(index).any(|other| other == name) {
-            return Err(D::Error::custom(format_args!("interface {name} is named twice")));
-        }
-    }
-    Ok(names)
-}
-
 /// Where the web service is.
 pub(super) fn base_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let text = String::deserialize(deserializer)?;

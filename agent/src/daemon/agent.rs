@@ -11,19 +11,18 @@ use tokio::{
 };
 
 use crate::{
-    admin::{Audit, Health, Part, Server},
+    admin::{Audit, Health, Server},
     allowlist::{self, Command, Keeper},
     config::{Config, Destinations, OnStop, Privileges},
     daemon::{
-        Attacher, Error, Load, Shared, announce, attend_gate, check, epoch,
+        Attacher, Error, Load, Shared, announce, check, epoch,
         explain::Explainer,
         follow::{self, Changes, Order, Signals},
-        open_gate,
+        interfaces::Interfaces,
         publish::{GatePublisher, table},
         settle,
         supervisor::Supervisor,
     },
-    gate,
     relay::Running,
 };
 
@@ -34,8 +33,7 @@ pub(super) struct Parts {
     pub(super) registry: Registry,
     pub(super) health: Health,
     pub(super) audit: Audit,
-    /// One for each configured interface, in order.
-    pub(super) interfaces: Vec<Part>,
+    pub(super) interfaces: Interfaces,
     pub(super) relay: Option<Running>,
     pub(super) attacher: Attacher,
     pub(super) supervisor: Supervisor,
@@ -45,8 +43,7 @@ pub(super) struct Parts {
 pub(super) struct Agent {
     shared: Shared,
     health: Health,
-    /// One for each configured interface, in order.
-    parts: Vec<Part>,
+    interfaces: Interfaces,
     commands: mpsc::Sender<Command>,
     keeper: JoinHandle<()>,
     stop_keeper: oneshot::Sender<()>,
@@ -89,11 +86,10 @@ impl Agent {
             // A dropped sender means the same.
             let _ = stopped.await;
         }));
-        let parts = interfaces;
         Self {
             shared,
             health,
-            parts,
+            interfaces,
             commands,
             keeper,
             stop_keeper,
@@ -125,7 +121,7 @@ impl Agent {
                 _ = second.tick() => {
                     self.health.beat();
                     self.shared.gates.tick(epoch());
-                    if self.verify().await {
+                    if self.interfaces.verify(&self.shared).await {
                         self.supervisor.alive();
                     }
                     self.supervisor.status(self.status());
@@ -173,33 +169,6 @@ impl Agent {
         status
     }
 
-    /// Notices a filter that somebody else removed, and says whether all are there. It
-    /// is not put back: whoever removes pins by hand means it. Under a service manager
-    /// the watchdog is not fed then, and the next start puts it back.
-    async fn verify(&self) -> bool {
-        let answers = match self.shared.gates.verify().await {
-            Ok(answers) => answers,
-            Err(error) => {
-                tracing::warn!(%error, "cannot see whether the filter is still attached");
-                return false;
-            }
-        };
-        let all = answers.iter().all(|(_, attached)| *attached);
-        let config = self.shared.config();
-        for (name, attached) in answers {
-            let place = config.interfaces.iter().position(|configured| *configured == name);
-            let Some(part) = place.and_then(|place| self.parts.get(place)) else { continue };
-            if part.is_ready() && !attached {
-                tracing::error!(
-                    interface = name,
-                    "the filter was removed by somebody else; restart the agent to put it back"
-                );
-            }
-            part.set(attached);
-        }
-        all
-    }
-
     /// Interfaces or addresses have changed.
     async fn follow_changes(&mut self) -> Result<(), Error> {
         let config = self.shared.config();
@@ -210,66 +179,26 @@ impl Agent {
                 self.put_in_force(Arc::clone(&config)).await;
             }
         }
-        let mut appeared = false;
-        for (name, part) in config.interfaces.iter().zip(&self.parts) {
-            match self.follow_interface(name, part, &config).await {
-                Ok(opened) => appeared |= opened,
-                Err(error @ Error::GaveUp(_)) if self.supervisor.is_present() => return Err(error),
-                Err(error) => {
-                    part.set(false);
-                    tracing::error!(interface = name, %error, "the filter is not in force");
-                }
+        let (list, local) = (Arc::clone(&self.list.borrow().list), self.shared.local());
+        let make = || Ok(Arc::new(table(&list, &config, &local)?));
+        let outcome = match self.interfaces.follow(&self.shared, &self.attacher, make).await {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                tracing::error!(%error, "interfaces cannot be followed");
+                return Ok(());
             }
+        };
+        for (interface, error) in outcome.failures {
+            if matches!(error, Error::GaveUp(_)) && self.supervisor.is_present() {
+                return Err(error);
+            }
+            tracing::error!(interface, %error, "the filter is not in force");
         }
-        if appeared {
-            settle(&mut self.attacher, &config, &self.parts);
+        if outcome.opened {
+            settle(&mut self.attacher, &config, &self.interfaces);
         }
         self.supervisor.status(self.status());
         Ok(())
-    }
-
-    /// Puts the filter on an interface that appeared or came back; says whether it did.
-    async fn follow_interface(
-        &self,
-        name: &str,
-        part: &Part,
-        config: &Config,
-    ) -> Result<bool, Error> {
-        let index = match gate::interface::find(name).await {
-            Ok(interface) => Some(interface.index),
-            Err(gate::Error::UnknownInterface { .. }) => None,
-            Err(error) => return Err(error.into()),
-        };
-        let held =
-            self.shared.gates.map(|gate| (gate.interface().name.clone(), gate.interface().index));
-        let held = held.into_iter().find(|(held, _)| held == name).map(|(_, index)| index);
-        if held == index {
-            return Ok(false);
-        }
-        if let (Some(old), None) = (held, index)
-            && gate::interface::find_index(old).await?.is_some()
-        {
-            // Only its name has changed, and the filter goes with it.
-            tracing::warn!(
-                interface = name,
-                index = old,
-                "the interface was renamed; it stays filtered"
-            );
-            return Ok(false);
-        }
-        if let Some(old) = held {
-            tracing::warn!(interface = name, "the interface is gone");
-            part.set(false);
-            self.shared.gates.forget(old);
-        }
-        if index.is_none() {
-            return Ok(false);
-        }
-        let list = Arc::clone(&self.list.borrow().list);
-        let table = Arc::new(table(&list, config, &self.shared.local())?);
-        attend_gate(&self.shared, open_gate(&self.attacher, name, config, &table).await?);
-        part.set(true);
-        Ok(true)
     }
 
     /// Reads the configuration again.
@@ -326,9 +255,9 @@ impl Agent {
         };
         if self.put_in_force(Arc::new(config)).await {
             let config = self.shared.config();
-            announce(&config, &self.shared);
+            announce(&config);
             if config.privileges != old.privileges {
-                settle(&mut self.attacher, &config, &self.parts);
+                settle(&mut self.attacher, &config, &self.interfaces);
             }
         }
     }

@@ -8,18 +8,22 @@ use tokio::{
     select,
     signal::unix::{Signal, SignalKind, signal},
     task::JoinHandle,
-    time::sleep,
+    time::{Instant, sleep_until},
 };
 
 use crate::daemon::Error;
 
-/// Changes come in bursts; they are looked at together.
+/// Changes come in bursts. The first is looked at at once, because an interface may be
+/// open until then, and what follows within this time is looked at together.
 const BURST: Duration = Duration::from_millis(20);
 
 /// Tells when interfaces or addresses have changed.
 pub(super) struct Changes {
     connection: JoinHandle<()>,
     messages: Messages,
+    /// Whether there was a change that nobody was told of yet.
+    heard: bool,
+    not_before: Option<Instant>,
 }
 
 type Messages = futures_util::stream::BoxStream<'static, ()>;
@@ -32,17 +36,29 @@ impl Changes {
             MulticastGroup::Ipv4Ifaddr,
             MulticastGroup::Ipv6Ifaddr,
         ])?;
-        Ok(Self { connection: tokio::spawn(connection), messages: messages.map(drop).boxed() })
+        Ok(Self {
+            connection: tokio::spawn(connection),
+            messages: messages.map(drop).boxed(),
+            heard: false,
+            not_before: None,
+        })
     }
 
-    /// Waits for a burst of changes. Safe to cancel: a burst is seen later then.
+    /// Waits for changes. Safe to cancel: what was heard is told by the next call.
     pub(super) async fn next(&mut self) {
-        if self.messages.next().await.is_none() {
-            tracing::warn!("the kernel no longer tells of network changes");
-            pending::<()>().await;
+        if !self.heard {
+            if self.messages.next().await.is_none() {
+                tracing::warn!("the kernel no longer tells of network changes");
+                pending::<()>().await;
+            }
+            self.heard = true;
         }
-        sleep(BURST).await;
+        if let Some(time) = self.not_before {
+            sleep_until(time).await;
+        }
         while futures_util::FutureExt::now_or_never(self.messages.next()).flatten().is_some() {}
+        self.heard = false;
+        self.not_before = Instant::now().checked_add(BURST);
     }
 }
 

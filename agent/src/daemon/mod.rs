@@ -23,6 +23,7 @@ mod drops;
 mod explain;
 mod export;
 mod follow;
+mod interfaces;
 mod left_out;
 mod orders;
 mod privilege;
@@ -44,16 +45,17 @@ use self::{
     agent::{Agent, Parts},
     drops::Drops,
     follow::{Changes, Signals},
+    interfaces::Interfaces,
     publish::table,
     supervisor::Supervisor,
 };
 pub use self::{explain::explain, export::export};
 pub(crate) use self::{follow::is_forwarding, orders::feed};
 use crate::{
-    admin::{Audit, BindError, Health, Part, Server},
+    admin::{Audit, BindError, Health, Server},
     allowlist::Keeper,
     config::{self, Config, Mode, Privileges},
-    gate::{self, Gate, Gates, Options},
+    gate::{self, Gates},
     relay::{self as relaying, Relay},
     telemetry,
 };
@@ -180,8 +182,8 @@ pub async fn run(load: Load, mut attacher: Attacher) -> Result<(), Error> {
         false => None,
     };
     let health = Health::default();
-    let interfaces = open_gates(&shared, &attacher, &config, &table, &health).await?;
-    announce(&config, &shared);
+    let interfaces = open_gates(&shared, &attacher, &table, &health).await?;
+    announce(&config);
     settle(&mut attacher, &config, &interfaces);
     let relay = match relay {
         Some(relay) => {
@@ -215,41 +217,34 @@ fn check(config: &Config) -> Result<(), Error> {
 async fn open_gates(
     shared: &Shared,
     attacher: &Attacher,
-    config: &Config,
     table: &Arc<CompiledTable>,
     health: &Health,
-) -> Result<Vec<Part>, Error> {
-    let parts: Vec<_> =
-        config.interfaces.iter().map(|name| health.expect(format!("interface {name}"))).collect();
-    for (name, part) in config.interfaces.iter().zip(&parts) {
-        match open_gate(attacher, name, config, table).await {
-            Ok(gate) => {
-                attend_gate(shared, gate);
-                part.set(true);
-            }
-            Err(Error::Gate(error @ gate::Error::UnknownInterface { .. })) => {
-                tracing::warn!(interface = name, "{error}; it is filtered as soon as there is")
-            }
-            Err(error) => {
-                for gate in shared.gates.take().into_iter().filter(|gate| !gate.adopted()) {
-                    if let Err(error) = gate.detach() {
-                        tracing::error!(%error, "cannot undo the attachment");
-                    }
-                }
-                return Err(error);
-            }
+) -> Result<Interfaces, Error> {
+    let mut interfaces = Interfaces::new(&shared.config().interfaces, health);
+    let outcome = interfaces.follow(shared, attacher, || Ok(Arc::clone(table))).await;
+    let failure = match outcome {
+        Ok(outcome) => outcome.failures.into_iter().next().map(|(_, error)| error),
+        Err(error) => Some(error),
+    };
+    let Some(error) = failure else {
+        interfaces.warn_of_missing();
+        return Ok(interfaces);
+    };
+    for gate in shared.gates.take().into_iter().filter(|gate| !gate.adopted()) {
+        if let Err(error) = gate.detach() {
+            tracing::error!(%error, "cannot undo the attachment");
         }
     }
-    Ok(parts)
+    Err(error)
 }
 
 /// Gives up the right to attach when there is nothing left to do with it.
-fn settle(attacher: &mut Attacher, config: &Config, interfaces: &[Part]) {
+fn settle(attacher: &mut Attacher, config: &Config, interfaces: &Interfaces) {
     if !attacher.may_attach() {
         return;
     }
     match config.privileges {
-        Privileges::Drop if interfaces.iter().all(Part::is_ready) => {
+        Privileges::Drop if interfaces.all_ready() => {
             attacher.retire();
             tracing::info!("no interface is left to filter: the right to attach is given up");
         }
@@ -260,46 +255,8 @@ fn settle(attacher: &mut Attacher, config: &Config, interfaces: &[Part]) {
     }
 }
 
-async fn open_gate(
-    attacher: &Attacher,
-    name: &str,
-    config: &Config,
-    table: &Arc<CompiledTable>,
-) -> Result<Gate, Error> {
-    let options = Options {
-        attach: config.gate.attach,
-        capacity: config.gate.capacity,
-        pin_directory: config.gate.pin_directory.clone(),
-    };
-    let opened = attacher.open(name, options, table).await;
-    let gate = opened.ok_or_else(|| Error::GaveUp(name.to_owned()))??;
-    gate.program().tick(epoch());
-    let interface = gate.interface();
-    tracing::info!(
-        interface = interface.name,
-        mode = %gate.mode(),
-        adopted = gate.adopted(),
-        jumbo_frames = gate.program().takes_jumbo_frames(),
-        program = gate.program().id(),
-        "filter in force"
-    );
-    Ok(gate)
-}
-
-fn attend_gate(shared: &Shared, mut gate: Gate) {
-    let interface = gate.interface().name.clone();
-    match gate.events() {
-        Ok(events) => {
-            let counter = shared.metrics.events.with_label_values(&[&interface]);
-            tokio::spawn(shared.drops.clone().take(events, interface, counter));
-        }
-        Err(error) => tracing::warn!(interface, %error, "dropped packets are not logged"),
-    }
-    shared.gates.add(gate);
-}
-
 /// Says what the filter does, loudly where it does less than one may think.
-fn announce(config: &Config, shared: &Shared) {
+fn announce(config: &Config) {
     let guards: Vec<_> = config
         .guards
         .iter()
@@ -335,14 +292,6 @@ fn announce(config: &Config, shared: &Shared) {
         tracing::warn!(
             "IP forwarding is on: set gate.destinations before enforcing, or transit traffic to the guarded ports is dropped"
         );
-    }
-    for (name, mode) in shared.gates.map(|gate| (gate.interface().name.clone(), gate.mode())) {
-        if mode == gate::Mode::Generic {
-            tracing::warn!(
-                interface = name,
-                "attached in generic mode: it filters correctly, but later and slower than in the driver"
-            );
-        }
     }
 }
 

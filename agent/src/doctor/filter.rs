@@ -8,7 +8,7 @@ use crate::{
     config::Config,
     gate::{
         self, Attach, Interface, Mode,
-        interface::find,
+        interface::{self, Listed, find},
         survey::{self, Pinned},
     },
 };
@@ -62,7 +62,17 @@ pub(super) async fn interfaces(
     status: Option<&Status>,
     pinned: Option<&[Pinned]>,
 ) -> Vec<(Option<u32>, Finding)> {
-    let mut names = config.interfaces.clone();
+    let present = interface::list().await.unwrap_or_default();
+    let mut names = Vec::new();
+    for pattern in &config.interfaces {
+        let meant = |one: &&Listed| pattern.means(&one.name, one.supported && !one.loopback);
+        let before = names.len();
+        names.extend(present.iter().filter(meant).map(|one| one.name.clone()));
+        // One that nothing fits is looked for, and not found, by its own name.
+        if names.len() == before {
+            names.push(pattern.to_string());
+        }
+    }
     let running = status.iter().flat_map(|status| &status.interfaces);
     names.extend(running.map(|interface| interface.name.clone()));
     names.sort_unstable();

@@ -6,11 +6,13 @@
 use exogate_ebpf::packet::LinkLayer;
 use futures_util::TryStreamExt as _;
 use rtnetlink::{
-    LinkGetRequest,
+    Handle, LinkGetRequest,
     packet_route::link::{
         LinkAttribute, LinkFlags, LinkLayerType, LinkMessage, LinkXdp, XdpAttached,
     },
 };
+
+use tokio::task::JoinHandle;
 
 use crate::gate::{Error, Mode};
 
@@ -60,17 +62,54 @@ pub async fn find_index(index: u32) -> Result<Option<Interface>, Error> {
     query(&format!("interface {index}"), |request| request.match_index(index)).await
 }
 
+/// One of all interfaces, with what it takes to choose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The kernel's number.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Whether it leads nowhere but to this host.
+    pub loopback: bool,
+    /// Whether its packets can be judged.
+    pub supported: bool,
+}
+
+/// All interfaces of this network namespace.
+///
+/// # Errors
+///
+/// [`Error::Netlink`].
+pub async fn list() -> Result<Vec<Listed>, Error> {
+    const WHAT: &str = "all interfaces";
+    let (connection, handle) = connect(WHAT)?;
+    let found = handle.link().get().execute().map_ok(|message| Listed {
+        index: message.header.index,
+        name: name(&message),
+        loopback: message.header.flags.contains(LinkFlags::Loopback),
+        supported: link_layer(message.header.link_layer_type).is_ok(),
+    });
+    let found = found.try_collect().await;
+    connection.abort();
+    found.map_err(|error| netlink(WHAT, error))
+}
+
+/// A connection, which ends with the handle.
+fn connect(what: &str) -> Result<(JoinHandle<()>, Handle), Error> {
+    let (connection, handle, _) =
+        rtnetlink::new_connection().map_err(|error| netlink(what, error))?;
+    Ok((tokio::spawn(connection), handle))
+}
+
+fn netlink(what: &str, source: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::Netlink { what: what.to_owned(), source: Box::new(source) }
+}
+
 async fn query(
     what: &str,
     select: impl FnOnce(LinkGetRequest) -> LinkGetRequest,
 ) -> Result<Option<Interface>, Error> {
-    let netlink = |source: Box<dyn std::error::Error + Send + Sync>| Error::Netlink {
-        what: what.to_owned(),
-        source,
-    };
-    let (connection, handle, _) =
-        rtnetlink::new_connection().map_err(|error| netlink(Box::new(error)))?;
-    let connection = tokio::spawn(connection);
+    let (connection, handle) = connect(what)?;
     let answer = std::pin::pin!(select(handle.link().get()).execute()).try_next().await;
     connection.abort();
     match answer {
@@ -81,32 +120,24 @@ async fn query(
         {
             Ok(None)
         }
-        Err(error) => Err(netlink(Box::new(error))),
+        Err(error) => Err(netlink(what, error)),
     }
 }
 
 fn interface(message: &LinkMessage) -> Result<Interface, Error> {
-    let mut name = String::new();
+    let name = name(message);
     let mut mtu = 0;
     let mut xdp = None;
     for attribute in &message.attributes {
         match attribute {
-            LinkAttribute::IfName(value) => name.clone_from(value),
             LinkAttribute::Mtu(value) => mtu = *value,
             LinkAttribute::Xdp(values) => xdp = attachment(values),
             _ => {}
         }
     }
-    let link_layer = match message.header.link_layer_type {
-        LinkLayerType::Ether | LinkLayerType::Loopback => LinkLayer::Ethernet,
-        LinkLayerType::None
-        | LinkLayerType::Ppp
-        | LinkLayerType::Rawip
-        | LinkLayerType::Tunnel
-        | LinkLayerType::Tunnel6
-        | LinkLayerType::Sit
-        | LinkLayerType::Ipgre => LinkLayer::None,
-        other => return Err(Error::UnsupportedInterface { name, kind: other.to_string() }),
+    let link_layer = match link_layer(message.header.link_layer_type) {
+        Ok(link_layer) => link_layer,
+        Err(kind) => return Err(Error::UnsupportedInterface { name, kind: kind.to_string() }),
     };
     Ok(Interface {
         index: message.header.index,
@@ -116,6 +147,29 @@ fn interface(message: &LinkMessage) -> Result<Interface, Error> {
         up: message.header.flags.contains(LinkFlags::Up),
         xdp,
     })
+}
+
+fn name(message: &LinkMessage) -> String {
+    let name = message.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfName(name) => Some(name.clone()),
+        _ => None,
+    });
+    name.unwrap_or_default()
+}
+
+/// How its frames begin; or its kind, if exogate cannot read them.
+fn link_layer(kind: LinkLayerType) -> Result<LinkLayer, LinkLayerType> {
+    match kind {
+        LinkLayerType::Ether | LinkLayerType::Loopback => Ok(LinkLayer::Ethernet),
+        LinkLayerType::None
+        | LinkLayerType::Ppp
+        | LinkLayerType::Rawip
+        | LinkLayerType::Tunnel
+        | LinkLayerType::Tunnel6
+        | LinkLayerType::Sit
+        | LinkLayerType::Ipgre => Ok(LinkLayer::None),
+        other => Err(other),
+    }
 }
 
 fn attachment(values: &[LinkXdp]) -> Option<XdpAttachment> {

@@ -1,8 +1,10 @@
 //! The gate's metrics. Counters are read from the kernel at each scrape.
 
+use std::collections::BTreeMap;
+
 use exogate_ebpf::abi::ABI_VERSION;
 use prometheus::{
-    Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts, Registry,
+    CounterVec, Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts, Registry,
     core::{Collector, Desc},
     proto::MetricFamily,
 };
@@ -18,7 +20,15 @@ pub struct Metrics {
     pub publish_seconds: Histogram,
     /// Recorded drops read from the kernel, by interface.
     pub events: IntCounterVec,
+    /// Seconds from when an interface was noticed to its filter.
+    pub attach_seconds: Histogram,
+    /// Seconds that interfaces were there without the filter, by `configured`.
+    pub open_seconds: CounterVec,
+    states: IntGaugeVec,
 }
+
+/// What a configured interface can be.
+const STATES: [&str; 3] = ["filtered", "open", "absent"];
 
 impl Metrics {
     /// Registers the metrics of these gates.
@@ -55,7 +65,49 @@ impl Metrics {
         registry.register(Box::new(publishes.clone()))?;
         registry.register(Box::new(publish_seconds.clone()))?;
         registry.register(Box::new(events.clone()))?;
-        Ok(Self { publishes, publish_seconds, events })
+        let attach_seconds = Histogram::with_opts(
+            HistogramOpts::new(
+                "exogate_gate_attach_duration_seconds",
+                "Time from when the agent learns of an interface until the filter is on it.",
+            )
+            .buckets(vec![0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0]),
+        )?;
+        let open_seconds = CounterVec::new(
+            Opts::new(
+                "exogate_gate_open_seconds_total",
+                "Time that interfaces were there without the filter, by entry of the configuration.",
+            ),
+            &["configured"],
+        )?;
+        let states = IntGaugeVec::new(
+            Opts::new(
+                "exogate_gate_interface_state",
+                "1 for the state of a configured interface: filtered, open (there, without the filter) or absent.",
+            ),
+            &["interface", "state"],
+        )?;
+        registry.register(Box::new(attach_seconds.clone()))?;
+        registry.register(Box::new(open_seconds.clone()))?;
+        registry.register(Box::new(states.clone()))?;
+        Ok(Self { publishes, publish_seconds, events, attach_seconds, open_seconds, states })
+    }
+
+    /// Shows the state of each interface.
+    pub fn show_states(&self, interfaces: &BTreeMap<String, &'static str>) {
+        for (interface, is) in interfaces {
+            for state in STATES {
+                let value = i64::from(state == *is);
+                self.states.with_label_values(&[interface, state]).set(value);
+            }
+        }
+    }
+
+    /// Shows no state of an interface any more.
+    pub fn forget_states(&self, interface: &str) {
+        for state in STATES {
+            // It is there, or it is gone already.
+            let _ = self.states.remove_label_values(&[interface, state]);
+        }
     }
 }
 

@@ -124,7 +124,7 @@ impl Gate {
         Ok((mode, program, adopted))
     }
 
-    /// The interface as it was when the gate was opened.
+    /// The interface as it was when the gate was opened, with the name that it has now.
     #[must_use]
     pub fn interface(&self) -> &Interface {
         &self.interface

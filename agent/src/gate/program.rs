@@ -354,7 +354,7 @@ fn load_entry(ebpf: &mut Ebpf) -> Result<&'static str, Error> {
                 Error::Unsupported {
                     release: kernel_release(),
                     action: "loading the XDP program",
-                    source: Box::new(io_error),
+                    source: format!("{io_error}{}", last_words(&verifier_log)).into(),
                 }
             } else {
                 Error::Permission { action: "loading the XDP program", source: io_error }
@@ -362,6 +362,17 @@ fn load_entry(ebpf: &mut Ebpf) -> Result<&'static str, Error> {
         }
         Err(error) => Err(Error::bpf("loading the XDP program", error)),
     }
+}
+
+/// What the verifier said last, which is why; before it are its steps.
+fn last_words(log: &impl fmt::Display) -> String {
+    let log = log.to_string();
+    let is_statistic = |line: &str| {
+        ["processed ", "stack depth ", "verification time "].iter().any(|s| line.starts_with(s))
+    };
+    let is_reason = |line: &&str| !line.trim().is_empty() && !is_statistic(line);
+    let line = log.lines().rev().find(is_reason);
+    line.map_or_else(String::new, |line| format!(" (the verifier: {})", line.trim()))
 }
 
 fn typed<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<&'a Map, Error> {

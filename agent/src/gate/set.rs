@@ -37,6 +37,14 @@ impl Gates {
         self.lock().iter().map(look).collect()
     }
 
+    /// An interface has another name now.
+    pub fn rename(&self, index: u32, name: &str) {
+        let mut gates = self.lock();
+        if let Some(gate) = gates.iter_mut().find(|gate| gate.interface().index == index) {
+            name.clone_into(&mut gate.interface.name);
+        }
+    }
+
     /// Ends the gate on an interface that is gone, with what is left of its pins.
     pub fn forget(&self, index: u32) {
         let mut gates = self.lock();
@@ -51,12 +59,12 @@ impl Gates {
     }
 
     /// Asks the kernel whether each filter is still attached, and remembers it.
-    /// Returns the names of the interfaces and the answers.
+    /// Returns numbers and names of the interfaces, and the answers.
     ///
     /// # Errors
     ///
     /// If the kernel cannot be asked; what was known is kept then.
-    pub async fn verify(&self) -> Result<Vec<(String, bool)>, Error> {
+    pub async fn verify(&self) -> Result<Vec<(u32, String, bool)>, Error> {
         let mut answers = Vec::new();
         for (index, program) in self.map(|gate| (gate.interface().index, gate.program().id())) {
             let xdp = interface::find_index(index).await?.and_then(|interface| interface.xdp);
@@ -64,7 +72,7 @@ impl Gates {
             let mut gates = self.lock();
             if let Some(gate) = gates.iter_mut().find(|gate| gate.interface().index == index) {
                 gate.attached = attached;
-                answers.push((gate.interface().name.clone(), attached));
+                answers.push((index, gate.interface().name.clone(), attached));
             }
         }
         Ok(answers)

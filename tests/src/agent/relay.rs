@@ -71,8 +71,18 @@ impl Agent {
     /// # Errors
     ///
     /// If the files cannot be written.
-    pub fn renew_certificate(&self) -> Result<()> {
-        self.write_certificate(Validity::Renewed)
+    pub fn replace_certificate(&self, validity: Validity) -> Result<()> {
+        self.write_certificate(validity)
+    }
+
+    /// Puts nonsense in the place of the relay's certificate.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written.
+    pub fn spoil_certificate(&self) -> Result<()> {
+        let (chain_file, _) = self.certificate_files();
+        Ok(fs::write(chain_file, "no certificate")?)
     }
 
     /// Puts a certificate in the place of the relay's that expired years ago.

@@ -256,16 +256,29 @@ fn init_below(nspawn: u32) -> Option<Pid> {
 ///
 /// If it was not built, or an older agent was packed.
 pub fn package() -> Result<PathBuf> {
+    built_package("deb")
+}
+
+/// The same for distributions that have rpm.
+///
+/// # Errors
+///
+/// As for [`package`].
+pub fn rpm_package() -> Result<PathBuf> {
+    built_package("rpm")
+}
+
+fn built_package(kind: &str) -> Result<PathBuf> {
     let advice = "build it with `cargo xtask package --development`";
     let agent = agent_binary()?;
     let target = agent.parent().and_then(Path::parent).context("the agent has no target")?;
     let directory = target.join("package").join("dev");
     let found = fs::read_dir(&directory).into_iter().flatten().flatten().find_map(|entry| {
         let path = entry.path();
-        path.extension().is_some_and(|extension| extension == "deb").then_some(path)
+        path.extension().is_some_and(|extension| extension == kind).then_some(path)
     });
     let package =
-        found.with_context(|| format!("no package in {}: {advice}", directory.display()))?;
+        found.with_context(|| format!("no .{kind} in {}: {advice}", directory.display()))?;
     let modified = |path: &Path| fs::metadata(path).and_then(|data| data.modified());
     ensure!(
         modified(&package)? >= modified(&agent)?,

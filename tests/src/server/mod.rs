@@ -1,10 +1,11 @@
 //! Servers of the distribution, as they are.
 //!
 //! What an agent meets in life is no stand-in: nginx serves lists, with its own entity
-//! tags, passwords and TLS, and unbound answers for names. Each runs in a namespace of
+//! tags, passwords and TLS, unbound answers for names, and Prometheus asks for metrics. Each runs in a namespace of
 //! the lab, with its files in the lab's directory, and ends with its handle.
 
 mod nginx;
+mod prometheus;
 mod unbound;
 
 use std::{
@@ -21,6 +22,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 pub use self::{
     nginx::Nginx,
+    prometheus::{Prometheus, promtool, rules_directory},
     unbound::{Query, Unbound},
 };
 use crate::lab::{Lab, Namespace};

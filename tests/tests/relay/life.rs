@@ -4,6 +4,7 @@ use std::{env, thread, time::Duration};
 
 use exogate_tests::{
     agent::relay::GRAPH, lab::Peer, load::Load, notification::Notification, pega::Mood,
+    tls::Validity,
 };
 
 use super::{SOON, Setting};
@@ -86,7 +87,7 @@ fn the_certificate_is_renewed_without_a_restart() {
     let expiry = "exogate_relay_certificate_expiry_timestamp_seconds";
     let before = setting.metric(expiry, &[]);
     let load = Load::start(&setting.lab, GRAPH, 4, PACE).unwrap();
-    setting.agent.renew_certificate().unwrap();
+    setting.agent.replace_certificate(Validity::Renewed).unwrap();
     setting
         .agent
         .wait_until("the new certificate is shown", SOON, |metrics| {

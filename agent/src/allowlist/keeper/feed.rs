@@ -87,11 +87,12 @@ impl Feed {
         self.next_attempt = now.checked_add(wait).ok();
     }
 
-    pub(super) fn status(&self, id: &FeedId, held: &Held) -> FeedStatus {
+    pub(super) fn status(&self, id: &FeedId, held: &Held, interval: Duration) -> FeedStatus {
         FeedStatus {
             id: id.clone(),
             provenance: held.provenance.clone(),
             revision: held.revision.clone(),
+            interval,
             last_success: self.last_success,
             last_attempt: self.last_attempt,
             next_attempt: self.next_attempt,

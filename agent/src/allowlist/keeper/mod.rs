@@ -230,10 +230,9 @@ impl<C: Collect> Keeper<C> {
     }
 
     fn show(&self) {
-        let feeds = self
-            .feeds
-            .iter()
-            .filter_map(|(id, feed)| Some((id.clone(), feed.status(id, self.known.held.get(id)?))));
+        let feeds = self.feeds.iter().filter_map(|(id, feed)| {
+            Some((id.clone(), feed.status(id, self.known.held.get(id)?, self.interval(id))))
+        });
         let now = (self.clock)();
         let temporary = self.known.temporary.iter().filter(|entry| !entry.is_over(now));
         let status = Status {

@@ -155,8 +155,7 @@ impl<C: Collect> Keeper<C> {
         valid_for: Option<std::time::Duration>,
     ) {
         let now = (self.clock)();
-        let own = self.config.source_of(id).and_then(|source| source.definition.interval());
-        let interval = own.unwrap_or(self.config.feed.interval);
+        let interval = self.interval(id);
         // Looking at a file costs nobody anything.
         let is_file = self.config.source_of(id).is_some_and(|s| s.definition.is_read_from_file());
         let random = (self.random)();
@@ -189,6 +188,12 @@ impl<C: Collect> Keeper<C> {
                 }
             }
         }
+    }
+
+    /// The time between polls of a feed.
+    pub(super) fn interval(&self, id: &FeedId) -> std::time::Duration {
+        let own = self.config.source_of(id).and_then(|source| source.definition.interval());
+        own.unwrap_or(self.config.feed.interval)
     }
 
     fn tell_failure(&self, id: &FeedId, failure: &Failure) {

@@ -113,7 +113,22 @@ fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
         // Both families, whatever net.ipv6.bindv6only says.
         socket.set_only_v6(false)?;
     }
-    socket.bind(&address.into())?;
+    match socket.bind(&address.into()) {
+        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+            // At boot the relay may be there before the network is.
+            tracing::warn!(
+                %address,
+                "no interface of this host has this address yet; connections are taken as soon \
+                 as one has"
+            );
+            match address {
+                SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
+                SocketAddr::V6(_) => socket.set_freebind_v6(true)?,
+            }
+            socket.bind(&address.into())?;
+        }
+        bound => bound?,
+    }
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
@@ -151,6 +166,14 @@ mod tests {
         let listening = own("[::]:0").unwrap().remove(0);
         let address = SocketAddr::from(([127, 0, 0, 1], listening.address.port()));
         tokio::net::TcpStream::connect(address).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_address_that_no_interface_has_yet_is_listened_on() {
+        for address in ["192.0.2.77:0", "[2001:db8::77]:0"] {
+            let listening = own(address).unwrap().remove(0);
+            assert_eq!(listening.address.ip(), address.parse::<SocketAddr>().unwrap().ip());
+        }
     }
 
     #[tokio::test]

@@ -90,6 +90,7 @@ struct Waiting {
     bytes: IntGaugeVec,
     oldest: IntGaugeVec,
     dead: IntGaugeVec,
+    taken: IntGauge,
     max_bytes: IntGauge,
 }
 
@@ -113,12 +114,16 @@ impl Waiting {
                 "When the oldest record that waits was accepted; no series if none waits.",
             )?,
             dead: by_route("exogate_spool_dead_letters", "Dead letters that are kept.")?,
+            taken: IntGauge::new(
+                "exogate_spool_taken_bytes",
+                "Bytes of all bodies that are kept, dead letters included.",
+            )?,
             max_bytes: limit,
         })
     }
 
-    fn collectors(&self) -> [&dyn Collector; 5] {
-        [&self.records, &self.bytes, &self.oldest, &self.dead, &self.max_bytes]
+    fn collectors(&self) -> [&dyn Collector; 6] {
+        [&self.records, &self.bytes, &self.oldest, &self.dead, &self.taken, &self.max_bytes]
     }
 }
 
@@ -132,6 +137,7 @@ impl Collector for Waiting {
         for gauge in [&self.records, &self.bytes, &self.oldest, &self.dead] {
             gauge.reset();
         }
+        self.taken.set(number(self.spool.taken()));
         for (route, depth) in self.spool.depth() {
             let route = [route.as_str()];
             self.records.with_label_values(&route).set(number(depth.records));

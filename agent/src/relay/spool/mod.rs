@@ -304,6 +304,9 @@ pub trait Spool: Send + Sync + 'static {
     /// What waits, by route. Cheap: read at every scrape.
     fn depth(&self) -> Vec<(String, Depth)>;
 
+    /// Bytes of all bodies that take room, dead letters included. Cheap, too.
+    fn taken(&self) -> u64;
+
     /// Whether records of this spool should be delivered by this host now. A
     /// spool that several hosts share lets one of them deliver at a time. While it
     /// is false, what was handed over before has to wait; what another host delivers

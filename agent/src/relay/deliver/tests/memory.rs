@@ -246,6 +246,10 @@ impl Spool for Memory {
         Vec::new()
     }
 
+    fn taken(&self) -> u64 {
+        0
+    }
+
     fn delivers(&self) -> bool {
         !self.state().elsewhere
     }

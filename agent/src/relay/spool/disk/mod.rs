@@ -315,6 +315,10 @@ impl Spool for DiskSpool {
         self.shared.counts.depth()
     }
 
+    fn taken(&self) -> u64 {
+        self.shared.counts.bytes()
+    }
+
     fn close(&self) -> Pending<'_, ()> {
         Box::pin(async move {
             // From here on everything is refused; who waits for room, too.

@@ -355,6 +355,10 @@ impl Spool for JetstreamSpool {
         self.inner.depth()
     }
 
+    fn taken(&self) -> u64 {
+        self.inner.room.taken()
+    }
+
     fn delivers(&self) -> bool {
         self.inner.lease.is_mine()
     }

@@ -1,8 +1,11 @@
 //! `cargo xtask package`: what an operator installs.
 //!
-//! The manual pages and completions are made of the command line as it is, the Debian
-//! package by `cargo-deb` of `[package.metadata.deb]` in the agent's `Cargo.toml`. Nothing
-//! is signed here.
+//! The manual pages and completions are made of the command line as it is, the bill of
+//! materials and the licences of cargo's account of the dependencies ([`components`]), the
+//! packages by `cargo-deb` and `cargo-generate-rpm` of what `agent/Cargo.toml` says of them.
+//! Nothing is signed here.
+
+mod components;
 
 use crate::{
     command::{cargo, run, run_download, workspace},
@@ -12,15 +15,17 @@ use crate::{
 use anyhow::Result;
 use std::{fs, path::PathBuf, process::Command};
 
-/// The release of `cargo-deb` that is installed if it is missing.
-const CARGO_DEB: &str = "3.8.0";
+/// The releases that are installed if they are missing.
+const CARGO_DEB: (&str, &str) = ("cargo-deb", "3.8.0");
+const CARGO_GENERATE_RPM: (&str, &str) = ("cargo-generate-rpm", "0.21.1");
 
-/// Builds the package; returns where it lies.
+/// Builds the packages; returns where they lie.
 ///
 /// `development`: of a build for tests, which takes seconds instead of minutes.
 pub(crate) fn build(development: bool) -> Result<PathBuf> {
     setup::run()?;
-    let cargo_deb = cargo_deb()?;
+    let (cargo_deb, generate_rpm) =
+        (tool(CARGO_DEB.0, CARGO_DEB.1)?, tool(CARGO_GENERATE_RPM.0, CARGO_GENERATE_RPM.1)?);
     let profile = if development { "dev" } else { "release" };
     run(cargo().args(["build", "--package", "exogate", "--profile", profile]))?;
     documents(if development { "debug" } else { "release" })?;
@@ -38,29 +43,38 @@ pub(crate) fn build(development: bool) -> Result<PathBuf> {
         command.arg("--fast");
     }
     run(&mut command)?;
+    let mut command = Command::new(generate_rpm);
+    command
+        .current_dir(workspace())
+        .args(["--package", "agent", "--profile", profile, "--auto-req", "builtin"])
+        .args(["--payload-compress", if development { "gzip" } else { "zstd" }, "--output"])
+        .arg(&directory);
+    run(&mut command)?;
     Ok(directory)
 }
 
-/// Writes manual pages and completions to `target/documents`.
+/// Writes manual pages, completions, bill of materials and licences to `target/documents`.
 fn documents(profile: &str) -> Result<()> {
     let directory = workspace().join("target").join("documents");
     if directory.exists() {
         fs::remove_dir_all(&directory)?;
     }
     let program = workspace().join("target").join(profile).join("exogate");
-    run(Command::new(program).arg("documents").arg(&directory))
+    run(Command::new(program).arg("documents").arg(&directory))?;
+    components::write(&directory)
 }
 
-fn cargo_deb() -> Result<PathBuf> {
+/// A packager of the Rust registry; built once, in the tools' directory.
+fn tool(name: &str, version: &str) -> Result<PathBuf> {
     let tools = Places::of_this_machine().tools.ok_or_else(no_tools_directory)?;
-    let home = tools.join(format!("cargo-deb-{CARGO_DEB}"));
-    let program = home.join("bin").join("cargo-deb");
+    let home = tools.join(format!("{name}-{version}"));
+    let program = home.join("bin").join(name);
     if !program.is_file() {
-        eprintln!("package: building cargo-deb {CARGO_DEB}, which takes a minute or two");
+        eprintln!("package: building {name} {version}, which takes a minute or two");
         install_as(&home, |partial| {
             run_download(
                 cargo()
-                    .args(["install", "cargo-deb", "--locked", "--version", CARGO_DEB])
+                    .args(["install", name, "--locked", "--version", version])
                     .arg("--root")
                     .arg(partial)
                     .arg("--target-dir")
