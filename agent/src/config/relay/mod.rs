@@ -7,6 +7,7 @@
 
 mod listener;
 mod passthrough;
+mod proxy;
 mod route;
 mod spool;
 mod upstream;
@@ -23,10 +24,8 @@ pub(super) use self::{
 pub use self::{
     listener::{Certificate, ClientCertificates, Limits, Listener, ListenerAddress, TlsVersion},
     passthrough::Passthrough,
-    route::{
-        Delivery, Ews, Graph, Handshake, Maintenance, PathRule, Proxy, QuerySecret, Route,
-        RouteKind, Tokens,
-    },
+    proxy::{Maintenance, Proxy},
+    route::{Delivery, Ews, Graph, Handshake, PathRule, QuerySecret, Route, RouteKind, Tokens},
     spool::{Jetstream, Spool, Store},
     upstream::{Balance, BasicCredentials, Breaker, HealthCheck, Upstream},
 };

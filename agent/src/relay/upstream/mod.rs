@@ -29,6 +29,8 @@ mod metrics;
 mod outbound;
 mod pinned;
 mod probe;
+mod progress;
+mod replay;
 mod server;
 #[cfg(test)]
 pub(in crate::relay) mod stand_in;
@@ -72,7 +74,8 @@ use self::{
 pub(in crate::relay) use self::{
     circuit::after,
     outbound::remove_hop_by_hop,
-    pinned::{Answered, Client, OnEnd, Pinned, Progress, Streamed},
+    pinned::{Answered, Client, OnEnd, Pinned, Streamed},
+    progress::Progress,
 };
 use crate::config::{self, Balance};
 

@@ -19,15 +19,14 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Waker},
-    time::Duration,
 };
 
 use hyper::{
-    HeaderMap, Method, Request, Response, Uri, Version,
-    body::{Body as _, Bytes, Frame, Incoming, SizeHint},
+    Request, Response, Version,
+    body::{Bytes, Frame, Incoming, SizeHint},
     client::conn::{TrySendError, http1},
     header::{CONNECTION, HOST},
     http::response::Parts,
@@ -41,6 +40,8 @@ use super::{
     is_not_there,
     metrics::Outcome,
     outbound::remove_hop_by_hop,
+    progress::Progress,
+    replay::{Failed, Replay},
     server::{Attempt, Refused, Server},
 };
 use crate::{relay::Body, source::fetch::chain};
@@ -103,30 +104,6 @@ impl Drop for Pinned {
     }
 }
 
-/// When a body was last seen to move, so that the wait for an answer begins at its end.
-#[derive(Debug)]
-pub(in crate::relay) struct Progress {
-    start: Instant,
-    millis: AtomicU64,
-}
-
-impl Progress {
-    pub(in crate::relay) fn new() -> Self {
-        Self { start: Instant::now(), millis: AtomicU64::new(0) }
-    }
-
-    /// It moved.
-    pub(in crate::relay) fn moved(&self) {
-        let millis = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.millis.store(millis, Ordering::Relaxed);
-    }
-
-    /// When it last moved.
-    pub(in crate::relay) fn last(&self) -> Instant {
-        after(self.start, Duration::from_millis(self.millis.load(Ordering::Relaxed)))
-    }
-}
-
 /// The answer to a request.
 pub(in crate::relay) struct Answered {
     pub(in crate::relay) response: Response<Streamed>,
@@ -161,52 +138,6 @@ impl hyper::body::Body for Streamed {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-/// A request that has no answer, and the request itself if it was not sent.
-struct Failed {
-    error: SendError,
-    unsent: Option<Request<Body>>,
-}
-
-impl Failed {
-    /// What went wrong, and the request if it may be sent again: it was not sent, or there
-    /// is no answer to it and it may be made twice.
-    fn again(self, replay: Option<&Replay>) -> (SendError, Option<Request<Body>>) {
-        let Self { error, unsent } = self;
-        let is_unanswered = matches!(
-            error,
-            SendError::Reset { .. } | SendError::Invalid { .. } | SendError::Timeout { .. }
-        );
-        let again = unsent.or_else(|| replay.filter(|_| is_unanswered).map(Replay::request));
-        (error, again)
-    }
-}
-
-/// A request without a body that may be made twice (RFC 9110, 9.2.1).
-struct Replay {
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-}
-
-impl Replay {
-    fn of(request: &Request<Body>) -> Option<Self> {
-        let is_whole = request.body().is_end_stream();
-        (request.method().is_safe() && is_whole).then(|| Self {
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            headers: request.headers().clone(),
-        })
-    }
-
-    fn request(&self) -> Request<Body> {
-        let mut request = Request::new(Body::default());
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = self.headers.clone();
-        request
     }
 }
 
