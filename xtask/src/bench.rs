@@ -22,6 +22,10 @@ pub(crate) enum Benchmark {
     /// Seconds to replace a list of 34 to 1,000,000 prefixes, beside LPM tries,
     /// ipset and nftables
     Tables,
+    /// Wrong verdicts and added latency while the list is replaced under full load
+    Publish,
+    /// Memory and CPU of the agent at rest and under a flood
+    Idle,
     /// Requests, connections, latency and memory of the relay, beside nginx and haproxy
     Relay,
 }
@@ -32,13 +36,15 @@ impl Benchmark {
             Self::Verdict => "verdict",
             Self::Packets => "packets",
             Self::Tables => "tables",
+            Self::Publish => "publish",
+            Self::Idle => "idle",
             Self::Relay => "relay",
         }
     }
 
     /// Whether it starts the agent.
     const fn needs_agent(self) -> bool {
-        matches!(self, Self::Relay)
+        matches!(self, Self::Idle | Self::Relay)
     }
 }
 

@@ -248,7 +248,7 @@ fn cost(
     } else {
         ensure!(delivered < 20, "{delivered} packets passed");
     }
-    Ok((after.cpu - before.cpu).as_nanos() as f64 / received as f64)
+    Ok(after.cost_since(&before))
 }
 
 fn table(report: &mut Report, rows: &[Row]) {

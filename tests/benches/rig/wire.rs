@@ -48,6 +48,14 @@ pub struct Counts {
     pub cpu: Duration,
 }
 
+impl Counts {
+    /// Nanoseconds of CPU for each packet received since then.
+    pub fn cost_since(&self, before: &Self) -> f64 {
+        let received = self.received - before.received;
+        (self.cpu - before.cpu).as_nanos() as f64 / received as f64
+    }
+}
+
 impl Wire {
     /// A new lab whose receiver works on this core.
     pub fn new(core: usize) -> Result<Self> {
