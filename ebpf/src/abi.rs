@@ -113,14 +113,18 @@ pub struct Head {
     pub v6_below: u32,
     /// Entry for IPv6 addresses above 2000::/3.
     pub v6_above: u32,
+    /// Bits of an IPv4 address behind those that index the directory.
+    pub v4_shift: u32,
+    /// The same of the upper half of an IPv6 address without its first three bits.
+    pub v6_shift: u32,
     /// The sources that each guard accepts. Guard 0 does not exist.
     pub guards: [u32; GUARDS],
     /// The guard of every port, 0 for none: TCP's, then UDP's.
     pub ports: [u8; 2 * PORTS],
-    /// Entries by the first [`DIRECTORY_BITS`] bits of an IPv4 address.
+    /// Entries by the first bits of an IPv4 address, at most [`DIRECTORY_BITS`].
     pub v4_directory: [u32; DIRECTORY],
-    /// Entries by the [`DIRECTORY_BITS`] bits of an address in 2000::/3 that follow
-    /// the first three.
+    /// Entries by the bits of an address in 2000::/3 that follow the first three, at
+    /// most [`DIRECTORY_BITS`].
     pub v6_directory: [u32; DIRECTORY],
 }
 
@@ -128,7 +132,7 @@ pub struct Head {
 pub const GUARDS: usize = 256;
 /// Ports of a protocol.
 pub const PORTS: usize = 65_536;
-/// Leading bits of an address that index a directory: enough that few nodes remain
+/// Most leading bits of an address that index a directory: enough that few nodes remain
 /// per block, few enough that what is used of it stays in the cache.
 pub const DIRECTORY_BITS: u32 = 16;
 /// Entries of a directory.
@@ -252,7 +256,7 @@ unsafe impl Plain for DropEvent {}
 
 const _: () = {
     assert!(size_of::<Line>() == 64 && align_of::<Line>() == 8);
-    assert!(size_of::<Head>() == 11 * 4 + 4 * GUARDS + 2 * PORTS + 2 * 4 * DIRECTORY);
+    assert!(size_of::<Head>() == 13 * 4 + 4 * GUARDS + 2 * PORTS + 2 * 4 * DIRECTORY);
     assert!(size_of::<Control>() == 8 + 2 * size_of::<Head>());
     assert!(size_of::<Counter>() == 16);
     assert!(COUNTERS as usize <= COUNTER_PLACES);

@@ -32,7 +32,7 @@
 //! the block, so they never match. The compiler of the table pads accordingly.
 
 use crate::{
-    abi::{DIRECTORY_BITS, GUARDS, Head, LINE_WORDS, Line},
+    abi::{DIRECTORY, GUARDS, Head, LINE_WORDS, Line},
     opaque::opaque,
     packet::{Address, TCP},
     verdict::Action,
@@ -215,8 +215,8 @@ impl<'a, L: Lines + ?Sized> Table<'a, L> {
 
     #[inline(always)]
     fn v4(&self, address: u32) -> Entry {
-        let block = (address >> (32 - DIRECTORY_BITS)) as usize;
-        // SAFETY: so many bits are below DIRECTORY.
+        let block = address.wrapping_shr(self.head.v4_shift) as usize & (DIRECTORY - 1);
+        // SAFETY: the masked number is below DIRECTORY.
         let entry = Entry(unsafe { *self.head.v4_directory.get_unchecked(block) });
         let entry = self.finer(entry, self.head.v4_directories, u64::from(address));
         if entry.is_mask() {
@@ -237,8 +237,8 @@ impl<'a, L: Lines + ?Sized> Table<'a, L> {
         let entry = match high >> 61 {
             0 => Entry(self.head.v6_below),
             1 => {
-                let block = (high << 3 >> (64 - DIRECTORY_BITS)) as usize;
-                // SAFETY: so many bits are below DIRECTORY.
+                let block = (high << 3).wrapping_shr(self.head.v6_shift) as usize & (DIRECTORY - 1);
+                // SAFETY: the masked number is below DIRECTORY.
                 Entry(unsafe { *self.head.v6_directory.get_unchecked(block) })
             }
             _ => Entry(self.head.v6_above),

@@ -15,7 +15,7 @@ use self::{
     level::{Level, LowLevel, MIN_KEYS_PER_DIRECTORY_LINE},
 };
 use crate::{
-    abi::{DIRECTORY, DIRECTORY_BITS, Head, Line, PORTS},
+    abi::{DIRECTORY, Head, Line, PORTS},
     packet::{TCP, UDP},
     table::{
         Entry, MAX_DIRECTORIES, MAX_GUARDS, MAX_NODES, MAX_SOURCES, Table, WIDE_NODE_INTERVALS,
@@ -232,7 +232,9 @@ impl Builder {
         let keys = boundaries.iter().map(|boundary| boundary.first as u64).collect();
         let values = boundaries.iter().map(|boundary| Entry::mask(boundary.mask)).collect();
         let mut level = Level::narrow(keys, values)?;
-        self.head.v4_directory = directory(&mut level, 0, 32);
+        let width = directory_width(boundaries.len());
+        self.head.v4_shift = 32 - width;
+        self.head.v4_directory = directory(&mut level, 0, 32, width);
         self.head.v4_nodes = self.section(level.lines());
         self.head.v4_directories = self.section(level.directory_lines()?);
         Ok(())
@@ -244,7 +246,9 @@ impl Builder {
         let (mut level, low) = levels(boundaries)?;
         self.head.v6_below = level.entry(0, FIRST - 1).0;
         self.head.v6_above = level.entry(END, u64::MAX).0;
-        self.head.v6_directory = directory(&mut level, FIRST, 61);
+        let width = directory_width(boundaries.len());
+        self.head.v6_shift = 64 - width;
+        self.head.v6_directory = directory(&mut level, FIRST, 61, width);
         self.head.v6_nodes = self.section(level.lines());
         self.head.v6_directories = self.section(level.directory_lines()?);
         self.head.v6_low_nodes = self.section(low.finish()?.lines());
@@ -264,10 +268,18 @@ impl Builder {
     }
 }
 
-/// The directory of a level, for 2^`bits` addresses from `first` on.
-fn directory(level: &mut Level, first: u64, bits: u32) -> [u32; DIRECTORY] {
+/// The width of a directory for so many boundaries: few blocks hold one of them then, and
+/// the directory of a short list lies in the nearest cache whatever addresses come.
+fn directory_width(boundaries: usize) -> u32 {
+    const BLOCKS_PER_BOUNDARY: usize = 64;
+    let blocks = boundaries.saturating_mul(BLOCKS_PER_BOUNDARY);
+    blocks.clamp(2, DIRECTORY).next_power_of_two().trailing_zeros()
+}
+
+/// The directory of a level, of 2^`width` entries for 2^`bits` addresses from `first` on.
+fn directory(level: &mut Level, first: u64, bits: u32, width: u32) -> [u32; DIRECTORY] {
     let mut entries = [0; DIRECTORY];
-    for (entry, found) in entries.iter_mut().zip(level.directory(first, bits, DIRECTORY_BITS)) {
+    for (entry, found) in entries.iter_mut().zip(level.directory(first, bits, width)) {
         *entry = found.0;
     }
     entries

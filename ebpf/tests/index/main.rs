@@ -412,6 +412,8 @@ fn a_damaged_table_gives_an_answer() {
                 &mut head.v6_low_nodes,
                 &mut head.v6_below,
                 &mut head.v6_above,
+                &mut head.v4_shift,
+                &mut head.v6_shift,
             ] {
                 if random.one_in(4) {
                     *field = random.u32();
