@@ -13,7 +13,7 @@ use crate::{
 
 /// The version of every layout in this module, in [`crate::table`] and in the
 /// map definitions of the binary. Raise it with any change to them.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Names of the maps, which are also their names under the pin directory.
 pub mod map {
@@ -21,16 +21,14 @@ pub mod map {
     pub const CONTROL: &str = "CONTROL";
     /// Two tables of [`super::Line`]s, one live and one idle.
     pub const TABLES: &str = "TABLES";
-    /// Per-CPU [`super::Counter`]s, indexed by [`super::counter_index`].
+    /// Per-CPU [`super::Counters`].
     pub const COUNTERS: &str = "COUNTERS";
-    /// Per-CPU [`super::Sampler`].
-    pub const SAMPLER: &str = "SAMPLER";
     /// LRU hash from [`super::BlockedKey`] to [`super::Blocked`].
     pub const BLOCKED: &str = "BLOCKED";
     /// Ring buffer of [`super::DropEvent`]s.
     pub const EVENTS: &str = "EVENTS";
     /// Every map, in the order in which the agent handles them.
-    pub const ALL: [&str; 6] = [CONTROL, TABLES, COUNTERS, SAMPLER, BLOCKED, EVENTS];
+    pub const ALL: [&str; 5] = [CONTROL, TABLES, COUNTERS, BLOCKED, EVENTS];
 }
 
 /// Names of the entry points and of the constant that the loader sets.
@@ -88,8 +86,8 @@ pub struct Control {
     pub heads: [Head; 2],
 }
 
-/// The part of a table whose size does not depend on the list. Places of nodes are
-/// lines, counted from `base`.
+/// The part of a table whose size does not depend on the list. Places of nodes and
+/// directories are lines, counted from `base`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
@@ -103,22 +101,30 @@ pub struct Head {
     pub any_guard: u32,
     /// IPv4 nodes.
     pub v4_nodes: u32,
+    /// Finer directories of IPv4.
+    pub v4_directories: u32,
     /// IPv6 nodes, by upper halves.
     pub v6_nodes: u32,
+    /// Finer directories of IPv6.
+    pub v6_directories: u32,
     /// IPv6 nodes of the second level, by lower halves.
     pub v6_low_nodes: u32,
     /// Entry for IPv6 addresses below 2000::/3.
     pub v6_below: u32,
     /// Entry for IPv6 addresses above 2000::/3.
     pub v6_above: u32,
+    /// Bits of an IPv4 address behind those that index the directory.
+    pub v4_shift: u32,
+    /// The same of the upper half of an IPv6 address without its first three bits.
+    pub v6_shift: u32,
     /// The sources that each guard accepts. Guard 0 does not exist.
     pub guards: [u32; GUARDS],
     /// The guard of every port, 0 for none: TCP's, then UDP's.
     pub ports: [u8; 2 * PORTS],
-    /// Entries by the first [`DIRECTORY_BITS`] bits of an IPv4 address.
+    /// Entries by the first bits of an IPv4 address, at most [`DIRECTORY_BITS`].
     pub v4_directory: [u32; DIRECTORY],
-    /// Entries by the [`DIRECTORY_BITS`] bits of an address in 2000::/3 that follow
-    /// the first three.
+    /// Entries by the bits of an address in 2000::/3 that follow the first three, at
+    /// most [`DIRECTORY_BITS`].
     pub v6_directory: [u32; DIRECTORY],
 }
 
@@ -126,7 +132,7 @@ pub struct Head {
 pub const GUARDS: usize = 256;
 /// Ports of a protocol.
 pub const PORTS: usize = 65_536;
-/// Leading bits of an address that index a directory: enough that few nodes remain
+/// Most leading bits of an address that index a directory: enough that few nodes remain
 /// per block, few enough that what is used of it stays in the cache.
 pub const DIRECTORY_BITS: u32 = 16;
 /// Entries of a directory.
@@ -142,6 +148,20 @@ pub struct Counter {
     pub bytes: u64,
 }
 
+/// All that a CPU counts, in one element, because every lookup in a map costs as much
+/// as counting does.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counters {
+    /// What it has seen, by [`counter_index`]. More than there are verdicts, so that a
+    /// masked index lies within.
+    pub verdicts: [Counter; COUNTER_PLACES],
+    /// How many of its drops were recorded.
+    pub sampler: Sampler,
+}
+
+/// Places for counters: a power of two.
+pub const COUNTER_PLACES: usize = 64;
 /// Number of counters.
 pub const COUNTERS: u32 = (Action::ALL.len() * Reason::ALL.len() * Family::ALL.len()) as u32;
 
@@ -226,6 +246,8 @@ unsafe impl Plain for Control {}
 // SAFETY: as above.
 unsafe impl Plain for Counter {}
 // SAFETY: as above.
+unsafe impl Plain for Counters {}
+// SAFETY: as above.
 unsafe impl Plain for Sampler {}
 // SAFETY: as above.
 unsafe impl Plain for Blocked {}
@@ -234,9 +256,11 @@ unsafe impl Plain for DropEvent {}
 
 const _: () = {
     assert!(size_of::<Line>() == 64 && align_of::<Line>() == 8);
-    assert!(size_of::<Head>() == 9 * 4 + 4 * GUARDS + 2 * PORTS + 2 * 4 * DIRECTORY);
+    assert!(size_of::<Head>() == 13 * 4 + 4 * GUARDS + 2 * PORTS + 2 * 4 * DIRECTORY);
     assert!(size_of::<Control>() == 8 + 2 * size_of::<Head>());
     assert!(size_of::<Counter>() == 16);
+    assert!(COUNTERS as usize <= COUNTER_PLACES);
+    assert!(size_of::<Counters>() == COUNTER_PLACES * 16 + 8);
     assert!(size_of::<Sampler>() == 8);
     assert!(size_of::<Blocked>() == 16);
     assert!(size_of::<DropEvent>() == 48);

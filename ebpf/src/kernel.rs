@@ -9,8 +9,8 @@ use aya_ebpf::{
 };
 use exogate_ebpf::{
     abi::{
-        self, Blocked, BlockedKey, Control, Counter, DropEvent, Line, SAMPLE_INTERVAL,
-        SAMPLED_PER_EPOCH, Sampler,
+        self, Blocked, BlockedKey, COUNTER_PLACES, Control, Counters, DropEvent, Line,
+        SAMPLE_INTERVAL, SAMPLED_PER_EPOCH, Sampler,
     },
     opaque::opaque,
     packet::{self, LinkLayer, Packet, Parsed, Plain},
@@ -25,9 +25,7 @@ static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static TABLES: Array<Line> = Array::with_max_entries(2, BPF_F_MMAPABLE);
 #[map]
-static COUNTERS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(abi::COUNTERS, 0);
-#[map]
-static SAMPLER: PerCpuArray<Sampler> = PerCpuArray::with_max_entries(1, 0);
+static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static BLOCKED: LruHashMap<BlockedKey, Blocked> = LruHashMap::with_max_entries(16_384, 0);
 #[map]
@@ -70,13 +68,18 @@ fn run(context: &XdpContext, length: u32) -> u32 {
     let head = unsafe { control.heads.get_unchecked((live & 1) as usize) };
     let judge = Judge(Table::new(&TablesMap, head));
     let verdict = packet::parse_then(&Frame::of(context), link_layer(), &judge);
-    count(verdict, length);
+    // Cannot fail either.
+    let Some(counters) = COUNTERS.get_ptr_mut(0) else { return xdp_action::XDP_PASS };
+    // SAFETY: the element of this CPU, which no other CPU writes, and XDP does not
+    // preempt itself.
+    let counters = unsafe { &mut *counters };
+    count(counters, verdict, length);
     if verdict.action == Action::Pass {
         return xdp_action::XDP_PASS;
     }
     // SAFETY: the agent writes the epoch while the program runs.
     let epoch = unsafe { core::ptr::read_volatile(&raw const control.epoch) };
-    if let Some(weight) = sample(epoch) {
+    if let Some(weight) = sample(&mut counters.sampler, epoch) {
         record(context, verdict, length, weight, epoch);
     }
     if verdict.action == Action::Drop { xdp_action::XDP_DROP } else { xdp_action::XDP_PASS }
@@ -132,25 +135,19 @@ impl Lines for TablesMap {
 }
 
 #[inline(always)]
-fn count(verdict: Verdict, length: u32) {
-    let index = abi::counter_index(verdict.action, verdict.reason, verdict.family);
-    if let Some(counter) = COUNTERS.get_ptr_mut(index) {
-        // SAFETY: the element of this CPU, which no other CPU writes, and XDP
-        // does not preempt itself.
-        unsafe {
-            (*counter).packets += 1;
-            (*counter).bytes += u64::from(length);
-        }
-    }
+fn count(counters: &mut Counters, verdict: Verdict, length: u32) {
+    let index = abi::counter_index(verdict.action, verdict.reason, verdict.family) as usize;
+    let index = opaque(index as u64) as usize & (COUNTER_PLACES - 1);
+    // SAFETY: the masked index is below COUNTER_PLACES.
+    let counter = unsafe { counters.verdicts.get_unchecked_mut(index) };
+    counter.packets += 1;
+    counter.bytes += u64::from(length);
 }
 
 /// Whether it is this refused packet's turn to be recorded, and how many it then
 /// stands for.
 #[inline(always)]
-fn sample(epoch: u32) -> Option<u32> {
-    let sampler = SAMPLER.get_ptr_mut(0)?;
-    // SAFETY: as in `count`.
-    let sampler = unsafe { &mut *sampler };
+fn sample(sampler: &mut Sampler, epoch: u32) -> Option<u32> {
     if sampler.epoch != epoch {
         *sampler = Sampler { epoch, drops: 0 };
     }

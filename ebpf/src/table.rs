@@ -14,8 +14,12 @@
 //! - a *directory*, indexed by the leading bits of the address, says for each
 //!   block either what applies to the whole of it or which few nodes to search.
 //!
-//! What applies is always an [`Entry`]: a mask of sources, or a run of nodes to
-//! search next. IPv4 needs one level of 32-bit keys, eight to a node. IPv6 keys
+//! - a *finer directory* does the same for a block that many prefixes crowd into. It
+//!   spans what lies between the first and the last of its boundaries, in smaller
+//!   blocks; its first entry is for what lies below, its last for what lies above.
+//!
+//! What applies is always an [`Entry`]: a mask of sources, a finer directory, or a run
+//! of nodes to search next. IPv4 needs one level of 32-bit keys, eight to a node. IPv6 keys
 //! are the upper 64 bits of the address, four to a node; where prefixes longer
 //! than /64 cut a block, its value is a run of a second level, keyed by the lower
 //! 64 bits.
@@ -28,7 +32,7 @@
 //! the block, so they never match. The compiler of the table pads accordingly.
 
 use crate::{
-    abi::{DIRECTORY_BITS, GUARDS, Head, LINE_WORDS, Line},
+    abi::{DIRECTORY, GUARDS, Head, LINE_WORDS, Line},
     opaque::opaque,
     packet::{Address, TCP},
     verdict::Action,
@@ -47,12 +51,13 @@ impl Lines for [Line] {
     }
 }
 
-/// What applies to a range of addresses: a mask of sources, or a run of nodes to
-/// search.
+/// What applies to a range of addresses: a mask of sources, a run of nodes to
+/// search, or a finer directory.
 ///
-/// Bit 31 tells which. A mask has [`MAX_SOURCES`] source bits and
-/// [`Entry::DESTINATION`]. A run has the binary logarithm of its window in bits
-/// 26 to 30 and its first node in the bits below.
+/// Without bit 31 it is a mask, which has [`MAX_SOURCES`] source bits and
+/// [`Entry::DESTINATION`]. With it, bit 30 tells a directory, whose first line is in
+/// the bits below, from a run, which has the binary logarithm of its window in bits
+/// 25 to 29 and its first node in the bits below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry(pub u32);
 
@@ -64,6 +69,12 @@ pub const MAX_STEPS: u32 = 22;
 pub const MAX_NODES: u32 = 1 << MAX_STEPS;
 /// Guards with different sources that one table can tell apart.
 pub const MAX_GUARDS: u32 = GUARDS as u32 - 1;
+/// Finer directories that follow each other at most.
+pub const MAX_DIRECTORIES: u32 = 2;
+/// Words at the head of a finer directory: the number of the block that its second
+/// entry stands for, less one (two words); the bits of an address behind a block's
+/// number; the place of its last entry.
+pub const DIRECTORY_HEAD: u32 = 4;
 /// Intervals in a node with 32-bit keys: eight keys, then eight values.
 pub const NODE_INTERVALS: usize = 8;
 /// Intervals in a node with 64-bit keys: four keys, then four values, then
@@ -73,25 +84,37 @@ pub const WIDE_NODE_INTERVALS: usize = 4;
 impl Entry {
     /// Set in the mask of addresses that the guards protect, where not all are.
     pub const DESTINATION: u32 = 1 << 30;
-    const RUN: u32 = 1 << 31;
+    const PLACE: u32 = 1 << 31;
+    const DIRECTORY: u32 = 1 << 30;
 
     /// An entry that is a mask.
     #[must_use]
     pub const fn mask(mask: u32) -> Self {
-        Self(mask & !Self::RUN)
+        Self(mask & !Self::PLACE)
     }
 
     /// An entry that is a run of 2^`steps` nodes from `start` on.
     #[must_use]
     pub const fn run(start: u32, steps: u32) -> Self {
-        Self(Self::RUN | (steps & 31) << 26 | (start & (MAX_NODES - 1)))
+        Self(Self::PLACE | (steps & 31) << 25 | (start & (MAX_NODES - 1)))
     }
 
-    /// Whether this is a run.
+    /// An entry that is a directory from line `start` on.
+    #[must_use]
+    pub const fn directory(start: u32) -> Self {
+        Self(Self::PLACE | Self::DIRECTORY | (start & (MAX_NODES - 1)))
+    }
+
+    /// Whether this is a mask, and no place to look further.
     #[inline(always)]
     #[must_use]
-    pub const fn is_run(self) -> bool {
-        self.0 & Self::RUN != 0
+    pub const fn is_mask(self) -> bool {
+        self.0 & Self::PLACE == 0
+    }
+
+    #[inline(always)]
+    const fn is_directory(self) -> bool {
+        self.0 & Self::DIRECTORY != 0
     }
 
     #[inline(always)]
@@ -101,7 +124,7 @@ impl Entry {
 
     #[inline(always)]
     const fn window(self) -> u32 {
-        1u32.wrapping_shl(self.0 >> 26 & 31)
+        1u32.wrapping_shl(self.0 >> 25 & 31)
     }
 }
 
@@ -186,16 +209,17 @@ impl<'a, L: Lines + ?Sized> Table<'a, L> {
             Address::V4(address) => self.v4(address),
             Address::V6(high, low) => self.v6(high, low),
         };
-        // Only a damaged table ends in a run.
-        if entry.is_run() { 0 } else { entry.0 }
+        // Only a damaged table ends elsewhere.
+        if entry.is_mask() { entry.0 } else { 0 }
     }
 
     #[inline(always)]
     fn v4(&self, address: u32) -> Entry {
-        let block = (address >> (32 - DIRECTORY_BITS)) as usize;
-        // SAFETY: so many bits are below DIRECTORY.
+        let block = address.wrapping_shr(self.head.v4_shift) as usize & (DIRECTORY - 1);
+        // SAFETY: the masked number is below DIRECTORY.
         let entry = Entry(unsafe { *self.head.v4_directory.get_unchecked(block) });
-        if !entry.is_run() {
+        let entry = self.finer(entry, self.head.v4_directories, u64::from(address));
+        if entry.is_mask() {
             return entry;
         }
         let nodes = self.head.v4_nodes;
@@ -213,20 +237,43 @@ impl<'a, L: Lines + ?Sized> Table<'a, L> {
         let entry = match high >> 61 {
             0 => Entry(self.head.v6_below),
             1 => {
-                let block = (high << 3 >> (64 - DIRECTORY_BITS)) as usize;
-                // SAFETY: so many bits are below DIRECTORY.
+                let block = (high << 3).wrapping_shr(self.head.v6_shift) as usize & (DIRECTORY - 1);
+                // SAFETY: the masked number is below DIRECTORY.
                 Entry(unsafe { *self.head.v6_directory.get_unchecked(block) })
             }
             _ => Entry(self.head.v6_above),
         };
-        if !entry.is_run() {
+        let entry = self.finer(entry, self.head.v6_directories, high);
+        if entry.is_mask() {
             return entry;
         }
         let entry = self.wide(entry, self.head.v6_nodes, high);
-        if !entry.is_run() {
+        if entry.is_mask() {
             return entry;
         }
         self.wide(entry, self.head.v6_low_nodes, low)
+    }
+
+    /// What the finer directories say of a key, if the entry is one; else the entry.
+    #[inline(always)]
+    fn finer(&self, mut entry: Entry, directories: u32, key: u64) -> Entry {
+        for _ in 0..MAX_DIRECTORIES {
+            if entry.is_mask() || !entry.is_directory() {
+                break;
+            }
+            let at = directories.wrapping_add(entry.start());
+            let line = self.line(at);
+            let last = u64::from(line.word(3));
+            let mut place = key.wrapping_shr(line.word(2)).wrapping_sub(line.double(0));
+            if place > last {
+                // Below the first block or above the last one.
+                place = last & !opaque(((place as i64) >> 63) as u64);
+            }
+            let place = (place as u32).wrapping_add(DIRECTORY_HEAD);
+            let line = self.line(at.wrapping_add(place >> LINE_WORDS.trailing_zeros()));
+            entry = Entry(line.word(place));
+        }
+        entry
     }
 
     /// What applies to a 64-bit key in a run of nodes.

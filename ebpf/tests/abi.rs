@@ -11,18 +11,19 @@ use std::{fmt::Write as _, mem::offset_of};
 
 use exogate_ebpf::{
     abi::{
-        ABI_VERSION, Blocked, BlockedKey, COUNTERS, Control, Counter, DIRECTORY, DIRECTORY_BITS,
-        DropEvent, GUARDS, Head, LINE_WORDS, Line, PORTS, Sampler, counter_index, map, program,
+        ABI_VERSION, Blocked, BlockedKey, COUNTER_PLACES, COUNTERS, Control, Counter, Counters,
+        DIRECTORY, DIRECTORY_BITS, DropEvent, GUARDS, Head, LINE_WORDS, Line, PORTS, Sampler,
+        counter_index, map, program,
     },
     table::{
-        Entry, MAX_GUARDS, MAX_NODES, MAX_SOURCES, MAX_STEPS, NODE_INTERVALS, WIDE_NODE_INTERVALS,
-        flag,
+        DIRECTORY_HEAD, Entry, MAX_DIRECTORIES, MAX_GUARDS, MAX_NODES, MAX_SOURCES, MAX_STEPS,
+        NODE_INTERVALS, WIDE_NODE_INTERVALS, flag,
     },
     verdict::{Action, Family, Reason},
 };
 
 /// The version that was last described here, and its fingerprint.
-const KNOWN: (u32, u64) = (1, 0xb053_8ede_8195_e229);
+const KNOWN: (u32, u64) = (2, 0x7796_3c62_77e0_cd08);
 
 #[test]
 fn the_abi_does_not_change_without_its_version() {
@@ -84,16 +85,21 @@ fn description() -> String {
         flags: u32,
         any_guard: u32,
         v4_nodes: u32,
+        v4_directories: u32,
         v6_nodes: u32,
+        v6_directories: u32,
         v6_low_nodes: u32,
         v6_below: u32,
         v6_above: u32,
+        v4_shift: u32,
+        v6_shift: u32,
         guards: [u32; GUARDS],
         ports: [u8; 2 * PORTS],
         v4_directory: [u32; DIRECTORY],
         v6_directory: [u32; DIRECTORY],
     });
     shape!(Counter { packets: u64, bytes: u64 });
+    shape!(Counters { verdicts: [Counter; COUNTER_PLACES], sampler: Sampler });
     shape!(Sampler { epoch: u32, drops: u32 });
     shape!(Blocked { packets: u64, last_seen: u32, port: u16, protocol: u8, action: u8 });
     shape!(DropEvent {
@@ -134,6 +140,9 @@ fn description() -> String {
 
     constants!(
         COUNTERS,
+        COUNTER_PLACES,
+        MAX_DIRECTORIES,
+        DIRECTORY_HEAD,
         LINE_WORDS,
         flag::ENFORCE,
         flag::DESTINATIONS,
@@ -151,7 +160,6 @@ fn description() -> String {
         map::CONTROL,
         map::TABLES,
         map::COUNTERS,
-        map::SAMPLER,
         map::BLOCKED,
         map::EVENTS,
         map::ALL,
@@ -159,7 +167,13 @@ fn description() -> String {
         program::FRAGS,
         program::LAYER3,
     );
-    for entry in [Entry::mask(u32::MAX), Entry::run(0, 0), Entry::run(1, 0), Entry::run(0, 1)] {
+    for entry in [
+        Entry::mask(u32::MAX),
+        Entry::run(0, 0),
+        Entry::run(1, 0),
+        Entry::run(0, 1),
+        Entry::directory(1),
+    ] {
         writeln!(text, "entry {:#010x}", entry.0).unwrap();
     }
 

@@ -15,13 +15,7 @@
     reason = "a benchmark stops at the first thing that goes wrong"
 )]
 
-use std::{
-    env, fs,
-    net::{IpAddr, Ipv4Addr},
-    path::Path,
-    process::Command,
-    time::Instant,
-};
+use std::{env, fs, net::IpAddr, path::Path, process::Command, time::Instant};
 
 use aya::{
     Ebpf,
@@ -32,11 +26,8 @@ use exogate_ebpf::{
     compile::{Guard, Policy, Prefix, Protocol, compile},
     packet::LinkLayer,
 };
-use exogate_tests::{
-    lists::{exchange, service_tags},
-    random::Random,
-};
-use ipnet::{IpNet, Ipv4Net};
+use exogate_tests::lists::{a_million, exchange, service_tags};
+use ipnet::IpNet;
 
 mod support;
 
@@ -55,7 +46,7 @@ fn main() {
     let _namespace = Namespace::new();
     let directory = env::temp_dir().join(format!("{NAMESPACE}-{}", std::process::id()));
     fs::create_dir_all(&directory).unwrap();
-    for nets in [exchange().unwrap(), service_tags().unwrap(), a_million()] {
+    for nets in [exchange().unwrap(), service_tags().unwrap(), a_million(false)] {
         measure(&nets, &directory);
     }
     fs::remove_dir_all(&directory).unwrap();
@@ -184,19 +175,6 @@ fn run(command: &[&str]) -> f64 {
         .unwrap();
     assert!(status.success(), "{command:?}: {status}");
     begin.elapsed().as_secs_f64()
-}
-
-/// A million disjoint IPv4 prefixes of /24 to /32.
-fn a_million() -> Vec<IpNet> {
-    let mut random = Random::new(9);
-    (0..1_000_000u32)
-        .map(|number| {
-            // Each in a block of its own of 2^12 addresses.
-            let length = 24 + random.below(9) as u8;
-            let address = Ipv4Addr::from_bits(number << 12 | random.next() as u32 & 0xfff);
-            Ipv4Net::new(address, length).unwrap().trunc().into()
-        })
-        .collect()
 }
 
 /// A network namespace for the peers' sets, removed at the end.

@@ -18,7 +18,7 @@
 
 use std::{
     env,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv6Addr},
 };
 
 use aya::{
@@ -33,6 +33,7 @@ use exogate_ebpf::{
     packet::LinkLayer,
 };
 use exogate_tests::{
+    addresses::Addresses,
     lists::{exchange, service_tags},
     random::Random,
 };
@@ -81,15 +82,16 @@ fn measure(twins: &mut Ebpf, nets: &[IpNet]) {
     exogate.publish(&compile(&policy).unwrap()).unwrap();
     fill(twins, nets);
 
+    let addresses = Addresses::of(nets);
     let mut random = Random::new(1);
     for v6 in [false, true] {
         for hit in [true, false] {
             let frames: Vec<Vec<u8>> = (0..SOURCES)
                 .map(|_| {
                     frame(if hit {
-                        inside(nets, v6, &mut random)
+                        addresses.listed(v6, &mut random).unwrap()
                     } else {
-                        outside(nets, v6, &mut random)
+                        addresses.unlisted(v6, &mut random)
                     })
                 })
                 .collect();
@@ -171,33 +173,4 @@ fn frame(source: IpAddr) -> Vec<u8> {
     let mut frame = Vec::new();
     ip.tcp(50_000, 443, 1, 65_535).syn().write(&mut frame, &[]).unwrap();
     frame
-}
-
-fn inside(nets: &[IpNet], v6: bool, random: &mut Random) -> IpAddr {
-    let family: Vec<&IpNet> = nets.iter().filter(|net| net.addr().is_ipv6() == v6).collect();
-    let net = family[random.below(family.len())];
-    match net.network() {
-        IpAddr::V4(first) => {
-            let free = u32::MAX.checked_shr(net.prefix_len().into()).unwrap_or(0);
-            Ipv4Addr::from_bits(first.to_bits() | random.next() as u32 & free).into()
-        }
-        IpAddr::V6(first) => {
-            let free = u128::MAX.checked_shr(net.prefix_len().into()).unwrap_or(0);
-            Ipv6Addr::from_bits(first.to_bits() | random.wide() & free).into()
-        }
-    }
-}
-
-/// Any address of the IPv4 space, or of 2000::/3, that is in no prefix.
-fn outside(nets: &[IpNet], v6: bool, random: &mut Random) -> IpAddr {
-    loop {
-        let address: IpAddr = if v6 {
-            Ipv6Addr::from_bits(random.wide() >> 3 | 1 << 125).into()
-        } else {
-            Ipv4Addr::from_bits(random.next() as u32).into()
-        };
-        if !nets.iter().any(|net| net.contains(&address)) {
-            return address;
-        }
-    }
 }

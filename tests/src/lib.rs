@@ -19,8 +19,8 @@
 //! | [`notification`], [`load`], [`pega`] | senders for the relay, and the server behind it |
 //! | [`server`], [`python`] | programs of others: nginx, unbound, Prometheus, exchangelib |
 //! | [`guest`] | a machine of its own, whose power can be cut |
-//! | [`lists`], [`random`] | long and short lists of prefixes, chance that repeats itself |
 //! | [`terminal`] | a screen, for programs that draw |
+//! | [`lists`], [`addresses`], [`random`] | lists of prefixes, addresses on them and not, chance that repeats itself |
 //! | [`raw`] | bytes that no client would send |
 //! | [`tls`], [`http`], [`process`], [`spooled`] | what these need |
 //!
@@ -30,6 +30,7 @@
 //! was waited for and what the agent logged. However a test ends, its lab is taken
 //! down: see `lab/janitor.rs`.
 
+pub mod addresses;
 pub mod agent;
 pub mod guest;
 pub mod http;

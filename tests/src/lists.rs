@@ -1,13 +1,19 @@
-//! Real lists of prefixes, from the captures: a short one and a long one.
+//! Lists of prefixes: a short and a long one from the captures, and a made one that is
+//! longer than any.
 
-use std::{collections::BTreeSet, fs, io::Read as _};
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::Read as _,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
 use anyhow::{Context, Result, ensure};
 use flate2::read::GzDecoder;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde_json::Value;
 
-use crate::service::captures;
+use crate::{random::Random, service::captures};
 
 /// The prefixes of Exchange Online with TCP port 443, as captured in 2026-05: 34.
 ///
@@ -43,6 +49,26 @@ pub fn service_tags() -> Result<Vec<IpNet>> {
     let nets = prefixes(tags.iter().filter_map(|tag| tag.pointer("/properties/addressPrefixes")))?;
     ensure!(nets.len() == 53_586, "the capture has changed: {} prefixes", nets.len());
     Ok(nets)
+}
+
+/// A million disjoint prefixes of a family, sorted, spread evenly over its addresses:
+/// /24 to /32, or /32 to /64 in 2000::/3.
+#[must_use]
+pub fn a_million(v6: bool) -> Vec<IpNet> {
+    let mut random = Random::new(9);
+    let net = |number: u32| -> Option<IpNet> {
+        // Each in a block of its own, of 2^12 addresses or a /23.
+        if v6 {
+            let length = u8::try_from(random.below(33)).ok()?.saturating_add(32);
+            let address = 1 << 125 | u128::from(number) << 105 | random.wide() >> 23;
+            Some(Ipv6Net::new(Ipv6Addr::from_bits(address), length).ok()?.trunc().into())
+        } else {
+            let length = u8::try_from(random.below(9)).ok()?.saturating_add(24);
+            let address = number << 12 | random.next() as u32 & 0xfff;
+            Some(Ipv4Net::new(Ipv4Addr::from_bits(address), length).ok()?.trunc().into())
+        }
+    };
+    (0..1_000_000).filter_map(net).collect()
 }
 
 /// Sorted, each once.

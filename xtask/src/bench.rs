@@ -4,6 +4,8 @@
 //! compares with and starts it. They need root. Nothing here passes or fails: the
 //! figures go into BENCHMARKS.md by hand, with the machine they were taken on.
 
+use std::ffi::OsString;
+
 use anyhow::Result;
 use clap::ValueEnum;
 
@@ -14,9 +16,16 @@ use crate::{build, command, object, setup};
 pub(crate) enum Benchmark {
     /// Nanoseconds per packet in the kernel, beside an empty program and LPM tries
     Verdict,
+    /// Packets of a flooded interface, beside no filter, xdp-filter, nftables and ipset.
+    /// Behind `--`: `--separate` for sender and receiver on two cores
+    Packets,
     /// Seconds to replace a list of 34 to 1,000,000 prefixes, beside LPM tries,
     /// ipset and nftables
     Tables,
+    /// Wrong verdicts and added latency while the list is replaced under full load
+    Publish,
+    /// Memory and CPU of the agent at rest and under a flood
+    Idle,
     /// Requests, connections, latency and memory of the relay, beside nginx and haproxy
     Relay,
 }
@@ -25,22 +34,36 @@ impl Benchmark {
     const fn name(self) -> &'static str {
         match self {
             Self::Verdict => "verdict",
+            Self::Packets => "packets",
             Self::Tables => "tables",
+            Self::Publish => "publish",
+            Self::Idle => "idle",
             Self::Relay => "relay",
         }
     }
+
+    /// Whether it starts the agent.
+    const fn needs_agent(self) -> bool {
+        matches!(self, Self::Idle | Self::Relay)
+    }
 }
 
-/// Runs a benchmark.
-pub(crate) fn run(benchmark: Benchmark) -> Result<()> {
+/// Runs a benchmark. In its short form it is not optimised, which matters little where the
+/// kernel does the work, and spares a build.
+pub(crate) fn run(benchmark: Benchmark, quick: bool, arguments: Vec<OsString>) -> Result<()> {
     setup::for_tests()?;
-    if benchmark == Benchmark::Relay {
-        build(true)?;
+    if benchmark.needs_agent() {
+        build(!quick)?;
     }
-    let twins = object(Some("twins"))?;
     let mut cargo = command::cargo();
     cargo
         .args(["bench", "--quiet", "--package", "exogate-tests", "--bench", benchmark.name()])
-        .env("EXOGATE_TWINS_OBJECT", twins);
-    command::run(&mut cargo)
+        .env("EXOGATE_TWINS_OBJECT", object(Some("twins"))?)
+        .env("EXOGATE_FLOOD_OBJECT", object(Some("flood"))?);
+    if quick {
+        cargo.args(["--profile", "dev", "--", "--quick"]);
+    } else {
+        cargo.arg("--");
+    }
+    command::run(cargo.args(arguments))
 }

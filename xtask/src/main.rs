@@ -70,6 +70,12 @@ enum Action {
     Bench {
         /// What to measure
         benchmark: bench::Benchmark,
+        /// A single short round, to see that it works
+        #[arg(long)]
+        quick: bool,
+        /// Arguments of the benchmark
+        #[arg(last = true, value_name = "ARGUMENTS")]
+        arguments: Vec<OsString>,
     },
     /// Give the parsers of outside data bytes that nobody would write
     Fuzz {
@@ -110,7 +116,7 @@ fn perform(action: Action) -> Result<ExitCode> {
         }
         Action::Object { example } => println!("{}", object(example.as_deref())?.display()),
         Action::Run { once, agent } => run::run(once, agent)?,
-        Action::Bench { benchmark } => bench::run(benchmark)?,
+        Action::Bench { benchmark, quick, arguments } => bench::run(benchmark, quick, arguments)?,
         Action::Fuzz { target, seconds } => fuzz::run_targets(target.as_deref(), seconds)?,
         Action::Test { soak, quick } => return test::run_all(test::Scope { quick, soak }),
     }

@@ -33,6 +33,7 @@ pub(crate) const PROGRAMS: &[Program] = &[
 pub(crate) const TEST_PROGRAMS: &[Program] = &[
     Program { name: "c++", package: "g++", why: "builds libFuzzer" },
     Program { name: "curl", package: "curl", why: "is a client that knows NTLM" },
+    Program { name: "ethtool", package: "ethtool", why: "readies interfaces for benchmarks" },
     Program {
         name: "haproxy",
         package: "haproxy",
@@ -48,6 +49,7 @@ pub(crate) const TEST_PROGRAMS: &[Program] = &[
         package: "ipset",
         why: "takes exported lists, and is measured beside",
     },
+    Program { name: "iptables", package: "iptables", why: "is measured beside, with ipset" },
     Program { name: "mkfs.ext4", package: "e2fsprogs", why: "makes the disk of a guest" },
     Program {
         name: "nats-server",
@@ -92,6 +94,7 @@ pub(crate) const TEST_PROGRAMS: &[Program] = &[
     Program { name: "testssl", package: "testssl.sh", why: "looks for faults in the relay's TLS" },
     Program { name: "unbound", package: "unbound", why: "answers for DNS names in the lab" },
     Program { name: "unshare", package: "util-linux", why: "gives the spool a disk that is full" },
+    Program { name: "xdp-filter", package: "xdp-tools", why: "is measured beside" },
 ];
 
 /// Those programs that are not there.

@@ -173,7 +173,8 @@ impl Program {
     /// If the map cannot be read.
     pub fn counts(&self) -> Result<Vec<Count>, Error> {
         let map = typed(&self.ebpf, abi::map::COUNTERS)?;
-        let counters = PerCpuArray::<_, Plain<abi::Counter>>::try_from(map)
+        let cpus = PerCpuArray::<_, Plain<abi::Counters>>::try_from(map)
+            .and_then(|counters| counters.get(&0, 0))
             .map_err(|error| Error::bpf("reading its counters", error))?;
         let mut counts = Vec::new();
         for action in Action::ALL {
@@ -182,13 +183,12 @@ impl Program {
                     if !can_occur(action, reason, family) {
                         continue;
                     }
-                    let index = abi::counter_index(action, reason, family);
-                    let cpus = counters
-                        .get(&index, 0)
-                        .map_err(|error| Error::bpf("reading its counters", error))?;
-                    let packets =
-                        cpus.iter().fold(0u64, |sum, cpu| sum.wrapping_add(cpu.0.packets));
-                    let bytes = cpus.iter().fold(0u64, |sum, cpu| sum.wrapping_add(cpu.0.bytes));
+                    let index = abi::counter_index(action, reason, family) as usize;
+                    let (mut packets, mut bytes) = (0u64, 0u64);
+                    for counter in cpus.iter().filter_map(|cpu| cpu.0.verdicts.get(index)) {
+                        packets = packets.wrapping_add(counter.packets);
+                        bytes = bytes.wrapping_add(counter.bytes);
+                    }
                     counts.push(Count { action, reason, family, packets, bytes });
                 }
             }

@@ -3,7 +3,9 @@
 use crate::{
     abi::{LINE_WORDS, Line},
     compile::Error,
-    table::{Entry, MAX_NODES, NODE_INTERVALS, WIDE_NODE_INTERVALS},
+    table::{
+        DIRECTORY_HEAD, Entry, MAX_DIRECTORIES, MAX_NODES, NODE_INTERVALS, WIDE_NODE_INTERVALS,
+    },
 };
 
 /// Keys in ascending order, beginning with 0, and what applies from each to the
@@ -13,7 +15,15 @@ pub(super) struct Level {
     values: Vec<Entry>,
     /// Keys in a node.
     per_node: usize,
+    /// Finer directories, each from the start of a line on.
+    directories: Vec<u32>,
 }
+
+/// Halvings of a window from which on a finer directory takes less time than they do.
+const CROWDED: u32 = 2;
+/// A block that has a directory has at least so many keys for each line of it: eleven
+/// where it has two lines, and more where it has one or many.
+pub(super) const MIN_KEYS_PER_DIRECTORY_LINE: u64 = 5;
 
 #[allow(
     clippy::arithmetic_side_effects,
@@ -37,7 +47,7 @@ impl Level {
         if keys.len().div_ceil(per_node) > MAX_NODES as usize / 2 {
             return Err(Error::TooManyIntervals);
         }
-        let mut level = Self { keys, values, per_node };
+        let mut level = Self { keys, values, per_node, directories: Vec::new() };
         level.pad_to(1);
         Ok(level)
     }
@@ -67,7 +77,7 @@ impl Level {
 
     fn entry_between(&mut self, start: usize, end: usize) -> Entry {
         let value = self.values[start];
-        if !value.is_run() && self.values[start..=end].iter().all(|&other| other == value) {
+        if value.is_mask() && self.values[start..=end].iter().all(|&other| other == value) {
             return value;
         }
         let (start, end) = (start / self.per_node, end / self.per_node);
@@ -83,22 +93,84 @@ impl Level {
     /// One entry for each of the 2^`width` blocks of the 2^`bits` addresses from
     /// `first` on.
     pub(super) fn directory(&mut self, first: u64, bits: u32, width: u32) -> Vec<Entry> {
-        let block = 1u64 << (bits - width);
+        let size = bits - width;
         let mut start = self.position(first);
         (0..1u64 << width)
             .map(|number| {
-                let from = first + number * block;
-                let to = from + (block - 1);
-                while self.keys.get(start + 1).is_some_and(|&key| key <= from) {
-                    start += 1;
-                }
-                let mut end = start;
-                while self.keys.get(end + 1).is_some_and(|&key| key <= to) {
-                    end += 1;
-                }
-                self.entry_between(start, end)
+                let end;
+                (start, end) = self.block(start, first + (number << size), size);
+                self.finer(start, end, 0)
             })
             .collect()
+    }
+
+    /// The positions of the first and the last key that matter to the 2^`size` addresses
+    /// from `first` on, which do not lie below the key at `start`.
+    fn block(&self, mut start: usize, first: u64, size: u32) -> (usize, usize) {
+        let last = first + ((1u64 << size) - 1);
+        while self.keys.get(start + 1).is_some_and(|&key| key <= first) {
+            start += 1;
+        }
+        let mut end = start;
+        while self.keys.get(end + 1).is_some_and(|&key| key <= last) {
+            end += 1;
+        }
+        (start, end)
+    }
+
+    /// The entry of a block with these keys, of which the first begins with it or before:
+    /// a directory of its own if they are many. `depth` counts the ones that lead here.
+    fn finer(&mut self, start: usize, end: usize, depth: u32) -> Entry {
+        let nodes = end / self.per_node - start / self.per_node + 1;
+        let entry = self.entry_between(start, end);
+        if entry.is_mask() || steps(nodes) < CROWDED || depth == MAX_DIRECTORIES {
+            return entry;
+        }
+        // As many blocks as there are keys in it, or not many less.
+        let (low, high) = (self.keys[start + 1], self.keys[end]);
+        let most = (end - start) as u64;
+        let mut size = 0;
+        while (high >> size) - (low >> size) >= most {
+            size += 1;
+        }
+        let (from, to) = (low >> size, high >> size);
+        let mut words = Vec::new();
+        let before = from.wrapping_sub(1).to_ne_bytes();
+        words.extend(
+            before
+                .chunks_exact(4)
+                .map(|half| u32::from_ne_bytes([half[0], half[1], half[2], half[3]])),
+        );
+        words.extend([size, (to - from) as u32 + 2]);
+        debug_assert_eq!(words.len(), DIRECTORY_HEAD as usize);
+        words.push(self.entry_between(start, start).0);
+        let mut place = start;
+        for number in from..=to {
+            let last;
+            (place, last) = self.block(place, number << size, size);
+            words.push(self.finer(place, last, depth + 1).0);
+        }
+        words.push(self.entry_between(end, end).0);
+        let at = self.directories.len();
+        self.directories.extend(words);
+        self.directories.resize(self.directories.len().next_multiple_of(LINE_WORDS), 0);
+        Entry::directory((at / LINE_WORDS) as u32)
+    }
+
+    /// The finer directories.
+    pub(super) fn directory_lines(&self) -> Result<Vec<Line>, Error> {
+        if self.directories.len() / LINE_WORDS > MAX_NODES as usize {
+            return Err(Error::TooManyIntervals);
+        }
+        Ok(self
+            .directories
+            .chunks_exact(LINE_WORDS)
+            .map(|words| {
+                let mut line = Line::default();
+                line.0.copy_from_slice(words);
+                line
+            })
+            .collect())
     }
 
     /// The nodes.

@@ -12,12 +12,15 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use self::{
     intervals::{Boundary, intervals, spans},
-    level::{Level, LowLevel},
+    level::{Level, LowLevel, MIN_KEYS_PER_DIRECTORY_LINE},
 };
 use crate::{
-    abi::{DIRECTORY, DIRECTORY_BITS, Head, Line, PORTS},
+    abi::{DIRECTORY, Head, Line, PORTS},
     packet::{TCP, UDP},
-    table::{Entry, MAX_GUARDS, MAX_NODES, MAX_SOURCES, Table, WIDE_NODE_INTERVALS, flag},
+    table::{
+        Entry, MAX_DIRECTORIES, MAX_GUARDS, MAX_NODES, MAX_SOURCES, Table, WIDE_NODE_INTERVALS,
+        flag,
+    },
 };
 
 /// A prefix and the sources that contain it. Host bits are ignored.
@@ -126,7 +129,7 @@ impl std::error::Error for Error {}
 pub struct CompiledTable {
     /// Its head, for a table that begins at line 0.
     pub head: Box<Head>,
-    /// Its lines: the nodes.
+    /// Its lines: nodes and finer directories.
     pub lines: Vec<Line>,
 }
 
@@ -156,7 +159,8 @@ pub fn compile(policy: &Policy) -> Result<CompiledTable, Error> {
 /// The worst case is IPv6 prefixes longer than /64: two keys of the first level
 /// for each, and a node of the second. Where all of them lie outside global
 /// unicast, one window spans the first level, which is then as long as a power of
-/// two.
+/// two. Finer directories come on top, a level of them for every
+/// key and as many levels as there can be.
 #[must_use]
 #[allow(clippy::arithmetic_side_effects, reason = "far below 2^64 for any u32")]
 pub fn lines_for(prefixes: u32) -> u32 {
@@ -164,7 +168,8 @@ pub fn lines_for(prefixes: u32) -> u32 {
     let first = keys.div_ceil(WIDE_NODE_INTERVALS as u64).next_power_of_two();
     // And a node each for the levels that are empty.
     let second = u64::from(prefixes) + 2;
-    u32::try_from(first + second).unwrap_or(u32::MAX)
+    let directories = u64::from(MAX_DIRECTORIES) * keys.div_ceil(MIN_KEYS_PER_DIRECTORY_LINE);
+    u32::try_from(first + second + directories).unwrap_or(u32::MAX)
 }
 
 /// A table as it grows.
@@ -227,8 +232,11 @@ impl Builder {
         let keys = boundaries.iter().map(|boundary| boundary.first as u64).collect();
         let values = boundaries.iter().map(|boundary| Entry::mask(boundary.mask)).collect();
         let mut level = Level::narrow(keys, values)?;
-        self.head.v4_directory = directory(&mut level, 0, 32);
+        let width = directory_width(boundaries.len());
+        self.head.v4_shift = 32 - width;
+        self.head.v4_directory = directory(&mut level, 0, 32, width);
         self.head.v4_nodes = self.section(level.lines());
+        self.head.v4_directories = self.section(level.directory_lines()?);
         Ok(())
     }
 
@@ -238,8 +246,11 @@ impl Builder {
         let (mut level, low) = levels(boundaries)?;
         self.head.v6_below = level.entry(0, FIRST - 1).0;
         self.head.v6_above = level.entry(END, u64::MAX).0;
-        self.head.v6_directory = directory(&mut level, FIRST, 61);
+        let width = directory_width(boundaries.len());
+        self.head.v6_shift = 64 - width;
+        self.head.v6_directory = directory(&mut level, FIRST, 61, width);
         self.head.v6_nodes = self.section(level.lines());
+        self.head.v6_directories = self.section(level.directory_lines()?);
         self.head.v6_low_nodes = self.section(low.finish()?.lines());
         Ok(())
     }
@@ -257,10 +268,18 @@ impl Builder {
     }
 }
 
-/// The directory of a level, for 2^`bits` addresses from `first` on.
-fn directory(level: &mut Level, first: u64, bits: u32) -> [u32; DIRECTORY] {
+/// The width of a directory for so many boundaries: few blocks hold one of them then, and
+/// the directory of a short list lies in the nearest cache whatever addresses come.
+fn directory_width(boundaries: usize) -> u32 {
+    const BLOCKS_PER_BOUNDARY: usize = 64;
+    let blocks = boundaries.saturating_mul(BLOCKS_PER_BOUNDARY);
+    blocks.clamp(2, DIRECTORY).next_power_of_two().trailing_zeros()
+}
+
+/// The directory of a level, of 2^`width` entries for 2^`bits` addresses from `first` on.
+fn directory(level: &mut Level, first: u64, bits: u32, width: u32) -> [u32; DIRECTORY] {
     let mut entries = [0; DIRECTORY];
-    for (entry, found) in entries.iter_mut().zip(level.directory(first, bits, DIRECTORY_BITS)) {
+    for (entry, found) in entries.iter_mut().zip(level.directory(first, bits, width)) {
         *entry = found.0;
     }
     entries

@@ -405,11 +405,15 @@ fn a_damaged_table_gives_an_answer() {
                 &mut head.base,
                 &mut head.v4_directory[0x2860],
                 &mut head.v4_nodes,
+                &mut head.v4_directories,
                 &mut head.v6_directory[0x3018],
                 &mut head.v6_nodes,
+                &mut head.v6_directories,
                 &mut head.v6_low_nodes,
                 &mut head.v6_below,
                 &mut head.v6_above,
+                &mut head.v4_shift,
+                &mut head.v6_shift,
             ] {
                 if random.one_in(4) {
                     *field = random.u32();

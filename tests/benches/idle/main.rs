@@ -1,0 +1,177 @@
+//! What the agent itself takes: memory and CPU at rest, and under a flood of refused
+//! packets while drop events flow and Prometheus scrapes. Run by `cargo xtask bench idle`;
+//! needs root.
+//!
+//! It is the real agent with its default configuration, against a stand-in of the endpoint
+//! service. Whether its events cost packets is measured by killing it: the filter stays,
+//! and records one drop in 1,024 only.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::print_stdout,
+    missing_docs,
+    unreachable_pub,
+    reason = "a benchmark stops at the first thing that goes wrong"
+)]
+
+#[path = "../relay/report.rs"]
+mod report;
+#[path = "../rig/mod.rs"]
+mod rig;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::{
+    env, fs,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use exogate_tests::{agent::Agent, lab::Family, lists::exchange, service::EndpointService};
+
+use self::{
+    report::{Report, figure, middle},
+    rig::{Flood, List, Order, Share, Wire, receiver_core},
+};
+
+/// Between two scrapes, as an impatient Prometheus has it.
+const SCRAPE: Duration = Duration::from_secs(1);
+
+fn main() -> Result<()> {
+    let quick = env::args().any(|argument| argument == "--quick");
+    let rounds = if quick { 1 } else { 5 };
+    let time = Duration::from_secs(if quick { 2 } else { 10 });
+    let rest = Duration::from_secs(if quick { 2 } else { 60 });
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench");
+    fs::create_dir_all(&directory)?;
+    let mut report = Report::default();
+    report.line(&support::machine());
+
+    let wire = Wire::new(receiver_core())?;
+    let lab = wire.lab();
+    let _service = EndpointService::start(lab)?;
+    let mut agent = Agent::new(lab)?;
+    agent.start()?;
+    let process = agent.pid().context("the agent does not run")?;
+    // What it does once, it has done then.
+    thread::sleep(Duration::from_secs(3));
+    let cpu = share_of_core(process, || {
+        thread::sleep(rest);
+        Ok(())
+    })?;
+    let resident = resident(process)?;
+    report.table(
+        &format!("**The agent at rest, for {} s**", rest.as_secs()),
+        &["resident: MB", "of it not of files: MB", "CPU: % of a core"],
+    );
+    report.row(&[
+        format!("{:.1}", resident[0]),
+        format!("{:.1}", resident[1]),
+        format!("{:.3}", cpu * 100.0),
+    ]);
+    report.target(
+        "resident at rest: under 20 MB",
+        format!("{:.1} MB", resident[0]),
+        resident[0] < 20.0,
+    );
+    report.target(
+        "CPU at rest: under 0.1 % of a core",
+        format!("{:.3} %", cpu * 100.0),
+        cpu < 0.001,
+    );
+
+    report.table(
+        &format!("**Under a flood of refused packets, {rounds} rounds of {} s**", time.as_secs()),
+        &[
+            "packets",
+            "ns per packet, agent at work",
+            "agent killed",
+            "agent: % of a core",
+            "resident: MB",
+        ],
+    );
+    for family in Family::ALL {
+        let list = List::new(exchange()?);
+        let sources = list.sources(family, Share::Dropped, Order::Random)?;
+        let destination = Wire::destination(family);
+        let flood = Flood::new(wire.sender(), wire.addresses(), destination, &sources)?;
+        let (mut with, mut without, mut cpu, mut memory) = (vec![], vec![], vec![], vec![]);
+        for _ in 0..rounds {
+            let process = agent.pid().context("the agent does not run")?;
+            let before = wire.settled()?;
+            cpu.push(100.0 * share_of_core(process, || scraped(&wire, &flood, &agent, time))?);
+            with.push(wire.settled()?.cost_since(&before));
+            memory.push(self::resident(process)?[0]);
+            agent.kill9()?;
+            let before = wire.settled()?;
+            flood.run(lab.wan(), receiver_core(), time)?;
+            without.push(wire.settled()?.cost_since(&before));
+            agent.start()?;
+        }
+        report.row(&[
+            format!("{family:?}"),
+            figure(&with, 1),
+            figure(&without, 1),
+            figure(&cpu, 2),
+            figure(&memory, 1),
+        ]);
+        let off = 1.0 - middle(&without) / middle(&with);
+        report.target(
+            &format!("{family:?}: events cost at most 3 % of the rate"),
+            format!("{:.1} %", off * 100.0),
+            off <= 0.03,
+        );
+        report.target(
+            &format!("{family:?}: agent under 5 % of a core"),
+            format!("{:.2} %", middle(&cpu)),
+            middle(&cpu) < 5.0,
+        );
+    }
+    report.finish(&directory.join("idle.md"))
+}
+
+/// A flood, while metrics and the blocked sources are asked for every second.
+fn scraped(wire: &Wire, flood: &Flood, agent: &Agent, time: Duration) -> Result<()> {
+    flood.run_during(wire.lab().wan(), receiver_core(), || {
+        let begin = Instant::now();
+        while begin.elapsed() < time {
+            agent.metrics()?;
+            agent.status_json()?;
+            thread::sleep(SCRAPE);
+        }
+        Ok(())
+    })
+}
+
+/// The share of a core that a process takes while `work` is done.
+fn share_of_core(process: u32, work: impl FnOnce() -> Result<()>) -> Result<f64> {
+    let (begin, before) = (Instant::now(), cpu_time(process)?);
+    work()?;
+    Ok((cpu_time(process)?.saturating_sub(before)).as_secs_f64() / begin.elapsed().as_secs_f64())
+}
+
+/// The CPU time of all threads that there are.
+fn cpu_time(process: u32) -> Result<Duration> {
+    let mut sum = Duration::ZERO;
+    for thread in fs::read_dir(format!("/proc/{process}/task"))? {
+        let text = fs::read_to_string(thread?.path().join("schedstat"))?;
+        sum += Duration::from_nanos(text.split(' ').next().context("schedstat")?.parse()?);
+    }
+    Ok(sum)
+}
+
+/// Resident memory, and the part of it that no file backs: MB.
+fn resident(process: u32) -> Result<[f64; 2]> {
+    let text = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let megabytes = |name: &str| -> Result<f64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).context("VmRSS")?;
+        let kilobytes: f64 = line.split_whitespace().next().context("VmRSS")?.parse()?;
+        Ok(kilobytes * 1024.0 / 1e6)
+    };
+    Ok([megabytes("VmRSS:")?, megabytes("RssAnon:")?])
+}

@@ -1,0 +1,204 @@
+//! What people use instead: nftables, ipset with iptables, xdp-filter.
+
+use std::{fs, path::Path, process::Command, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use exogate_tests::{
+    lab::{EDGE_INTERFACE, Lab},
+    process::run_with_input,
+};
+use ipnet::IpNet;
+
+use super::{contender::Contender, rig::List};
+
+/// How long a program may take to read a list.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// Addresses that xdp-filter's maps have room for.
+const XDP_FILTER_ADDRESSES: usize = 10_000;
+
+fn check(command: &mut Command, input: &str) -> Result<()> {
+    let output = run_with_input(command, input, PATIENCE)?;
+    ensure!(output.code == 0, "{command:?}: {} {}", output.code, output.stderr.trim());
+    Ok(())
+}
+
+/// nftables with interval sets, at one of its hooks.
+pub struct Nftables {
+    name: &'static str,
+    family: &'static str,
+    hook: String,
+    lab: Lab,
+}
+
+impl Nftables {
+    /// At the earliest hook: the interface's ingress.
+    pub fn ingress(lab: &Lab) -> Self {
+        let hook = format!("ingress device {EDGE_INTERFACE} priority 0");
+        Self { name: "nft netdev ingress", family: "netdev", hook, lab: lab.clone() }
+    }
+
+    /// At the earliest hook that all interfaces share.
+    pub fn prerouting(lab: &Lab) -> Self {
+        let hook = "prerouting priority raw".to_owned();
+        Self { name: "nft inet prerouting", family: "inet", hook, lab: lab.clone() }
+    }
+
+    fn nft(&self, script: &str) -> Result<()> {
+        check(self.lab.edge().command("nft").args(["-f", "-"]), script)
+    }
+}
+
+impl Contender for Nftables {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn take(&mut self, list: &List) -> Result<()> {
+        let table = format!("{} bench", self.family);
+        let mut script = format!("add table {table}\ndelete table {table}\ntable {table} {{\n");
+        for (name, kind, v4) in [("v4", "ipv4_addr", true), ("v6", "ipv6_addr", false)] {
+            script.push_str(&format!("set {name} {{ type {kind}; flags interval; auto-merge;"));
+            let elements = texts(list.nets(), v4).join(",\n");
+            if !elements.is_empty() {
+                script.push_str(&format!(" elements = {{ {elements} }}"));
+            }
+            script.push_str(" }\n");
+        }
+        self.nft(&format!("{script}}}\n"))
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        let (family, hook) = (self.family, &self.hook);
+        self.nft(&format!(
+            "add chain {family} bench in {{ type filter hook {hook}; }}
+             add rule {family} bench in udp dport 443 ip saddr != @v4 drop
+             add rule {family} bench in udp dport 443 ip6 saddr != @v6 drop\n"
+        ))
+    }
+
+    fn end(&mut self) -> Result<()> {
+        self.nft(&format!("delete chain {} bench in\n", self.family))
+    }
+}
+
+/// ipset's hash:net, asked by iptables in the table raw.
+pub struct Ipset {
+    lab: Lab,
+}
+
+impl Ipset {
+    /// In this lab.
+    pub fn new(lab: &Lab) -> Self {
+        Self { lab: lab.clone() }
+    }
+
+    fn rule(&self, action: &str) -> Result<()> {
+        for (iptables, set) in [("iptables", "bench4"), ("ip6tables", "bench6")] {
+            let mut command = self.lab.edge().command(iptables);
+            command
+                .args(["--wait", "--table", "raw", action, "PREROUTING"])
+                .args(["--protocol", "udp", "--dport", "443"])
+                .args(["--match", "set", "!", "--match-set", set, "src", "--jump", "DROP"]);
+            check(&mut command, "")?;
+        }
+        Ok(())
+    }
+}
+
+impl Contender for Ipset {
+    fn name(&self) -> &'static str {
+        "ipset in raw"
+    }
+
+    fn take(&mut self, list: &List) -> Result<()> {
+        check(self.lab.edge().command("ipset").arg("destroy"), "")?;
+        let mut script = String::new();
+        for (name, family, v4) in [("bench4", "inet", true), ("bench6", "inet6", false)] {
+            let most = list.nets().len().max(65_536);
+            script.push_str(&format!("create {name} hash:net family {family} maxelem {most}\n"));
+            for net in texts(list.nets(), v4) {
+                script.push_str(&format!("add {name} {net}\n"));
+            }
+        }
+        check(self.lab.edge().command("ipset").arg("restore"), &script)
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        self.rule("--append")
+    }
+
+    fn end(&mut self) -> Result<()> {
+        self.rule("--delete")
+    }
+}
+
+/// xdp-filter of xdp-tools. It knows no prefixes, so it gets one address of each.
+pub struct XdpFilter {
+    lab: Lab,
+    addresses: Vec<IpNet>,
+}
+
+impl XdpFilter {
+    /// In this lab.
+    pub fn new(lab: &Lab) -> Self {
+        Self { lab: lab.clone(), addresses: Vec::new() }
+    }
+
+    /// Runs lines of shell where the BPF file system is the lab's.
+    fn shell(&self, lines: &str) -> Result<()> {
+        let pins = self.lab.pin_directory();
+        let sys = Path::new("/sys/fs/bpf");
+        let mount = format!("mount --bind {} {}\n", pins.display(), sys.display());
+        let mut command = self.lab.edge().command("unshare");
+        let script = self.lab.directory().join("xdp-filter.sh");
+        fs::write(&script, format!("set -e\n{mount}{lines}"))?;
+        check(command.args(["--mount", "sh"]).arg(script), "")
+    }
+}
+
+impl Contender for XdpFilter {
+    fn name(&self) -> &'static str {
+        "xdp-filter"
+    }
+
+    fn can(&self, prefixes: usize, passing: bool) -> bool {
+        prefixes <= XDP_FILTER_ADDRESSES && !passing
+    }
+
+    fn take(&mut self, list: &List) -> Result<()> {
+        self.addresses = list.nets().to_vec();
+        Ok(())
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        let mut lines = format!(
+            "xdp-filter load --policy deny --features ipv4,ipv6 --mode native {EDGE_INTERFACE}\n"
+        );
+        for net in &self.addresses {
+            lines.push_str(&format!("xdp-filter ip --mode src {}\n", net.network()));
+        }
+        self.shell(&lines)
+    }
+
+    fn end(&mut self) -> Result<()> {
+        self.shell(&format!("xdp-filter unload {EDGE_INTERFACE}\n"))
+    }
+}
+
+fn texts(nets: &[IpNet], v4: bool) -> Vec<String> {
+    nets.iter().filter(|net| net.addr().is_ipv4() == v4).map(ToString::to_string).collect()
+}
+
+/// The versions of all of them.
+pub fn versions() -> Result<String> {
+    let first = |command: &[&str]| -> Result<String> {
+        let (program, arguments) = command.split_first().context("no command")?;
+        let output = Command::new(program).args(arguments).output().context(program.to_string())?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let line = text.lines().next().unwrap_or_default();
+        Ok(line.split(',').next().unwrap_or_default().trim().to_owned())
+    };
+    let commands = [&["nft", "--version"][..], &["ipset", "--version"], &["iptables", "--version"]];
+    let texts: Vec<String> = commands.into_iter().map(first).collect::<Result<_>>()?;
+    Ok(texts.join("; "))
+}

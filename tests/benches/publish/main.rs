@@ -1,0 +1,199 @@
+//! Replacing the list under full load: wrong verdicts, and what it costs packets. Run by
+//! `cargo xtask bench publish`; needs root.
+//!
+//! Two lists that share half of their prefixes take turns, a thousand times, while a
+//! sender in the kernel floods the interface. First from addresses that both lists have,
+//! then from addresses that neither has, so that each packet has one right verdict at any
+//! moment: one that passes or drops otherwise is wrong.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::print_stdout,
+    missing_docs,
+    unreachable_pub,
+    reason = "a benchmark stops at the first thing that goes wrong"
+)]
+
+#[path = "../relay/report.rs"]
+mod report;
+#[path = "../rig/mod.rs"]
+mod rig;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::{
+    env, fs,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+use exogate::gate::{Attach, Gate, Options};
+use exogate_ebpf::{compile::CompiledTable, verdict::Action};
+use exogate_tests::{
+    lab::{EDGE_INTERFACE, Family, Lab},
+    lists::a_million,
+};
+use ipnet::IpNet;
+
+use self::{
+    report::{Report, figure, middle},
+    rig::{Flood, List, Order, Share, Wire, receiver_core},
+};
+
+const PATIENCE: Duration = Duration::from_secs(600);
+
+fn main() -> Result<()> {
+    let quick = env::args().any(|argument| argument == "--quick");
+    let publishes = if quick { 20 } else { 1_000 };
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench");
+    fs::create_dir_all(&directory)?;
+    let mut report = Report::default();
+    report.line(&support::machine());
+
+    // Every second prefix is in both lists, the others are in one of them.
+    // Sources that the network stack itself refuses are left out.
+    let refused = |net: &IpNet| matches!(net, IpNet::V4(net) if matches!(net.addr().octets()[0], 0 | 127 | 224..));
+    let mut nets: Vec<IpNet> =
+        [false, true].into_iter().flat_map(|v6| a_million(v6).into_iter().step_by(37)).collect();
+    nets.retain(|net| !refused(net));
+    let part = |mine: usize| {
+        let chosen =
+            nets.iter().enumerate().filter(|(number, _)| number % 2 == 0 || number / 2 % 2 == mine);
+        chosen.map(|(_, net)| *net).collect::<Vec<_>>()
+    };
+    let lists = [List::new(part(0)), List::new(part(1))];
+    let both = List::new(nets.iter().copied().step_by(2).collect());
+    let either = List::new(nets.clone());
+    report.line(&format!(
+        "{publishes} publishes each, of {} and {} prefixes in turn",
+        lists[0].nets().len(),
+        lists[1].nets().len()
+    ));
+    let tables = [lists[0].table()?, lists[1].table()?];
+
+    let wire = Wire::new(receiver_core())?;
+    let mut gate = open(wire.lab(), &tables[0])?;
+    report.table(
+        "**Under full load**",
+        &[
+            "sources",
+            "packets",
+            "packets judged",
+            "wrong",
+            "publish: ms",
+            "ns per packet, list at rest",
+            "ns per packet, list replaced",
+            "added",
+        ],
+    );
+    let mut wrong = 0;
+    for family in Family::ALL {
+        for (name, list, share) in
+            [("on both lists", &both, Share::Passed), ("on neither list", &either, Share::Dropped)]
+        {
+            let sources = list.sources(family, share, Order::Random)?;
+            let destination = Wire::destination(family);
+            let flood = Flood::new(wire.sender(), wire.addresses(), destination, &sources)?;
+            let row = measure(&wire, &mut gate, &flood, &tables, share, publishes)?;
+            wrong += row.wrong;
+            report.row(&[
+                name.to_owned(),
+                format!("{family:?}"),
+                row.judged.to_string(),
+                row.wrong.to_string(),
+                figure(&row.publishes, 1),
+                figure(&row.at_rest, 1),
+                format!("{:.1}", row.replaced),
+                format!("{:.1}", row.replaced - middle(&row.at_rest)),
+            ]);
+        }
+    }
+    report.target("wrong verdicts: none", wrong.to_string(), wrong == 0);
+    gate.detach()?;
+    report.finish(&directory.join("publish.md"))?;
+    ensure!(wrong == 0, "{wrong} packets were judged wrongly");
+    Ok(())
+}
+
+fn open(lab: &Lab, table: &CompiledTable) -> Result<Gate> {
+    let options = Options {
+        attach: Attach::Native,
+        capacity: 65_536,
+        pin_directory: lab.pin_directory().join("exogate"),
+    };
+    lab.edge()
+        .run_async(PATIENCE, || async { Ok(Gate::open(EDGE_INTERFACE, &options, table).await?) })
+}
+
+/// What happened while the list was replaced.
+struct Row {
+    judged: u64,
+    wrong: u64,
+    /// Milliseconds of each publish.
+    publishes: Vec<f64>,
+    /// Nanoseconds of the receiver's CPU for each packet.
+    at_rest: Vec<f64>,
+    replaced: f64,
+}
+
+fn measure(
+    wire: &Wire,
+    gate: &mut Gate,
+    flood: &Flood,
+    tables: &[CompiledTable; 2],
+    share: Share,
+    publishes: usize,
+) -> Result<Row> {
+    let (wan, core) = (wire.lab().wan(), receiver_core());
+    let mut at_rest = Vec::new();
+    for _ in 0..5 {
+        let before = wire.settled()?;
+        flood.run(wan, core, Duration::from_millis(200))?;
+        at_rest.push(wire.settled()?.cost_since(&before));
+    }
+    let (counted, before) = (judged(gate)?, wire.settled()?);
+    let mut times = Vec::new();
+    flood.run_during(wan, core, || {
+        for number in 0..publishes {
+            let begin = Instant::now();
+            gate.publish(&tables[(number + 1) % 2])?;
+            times.push(begin.elapsed().as_secs_f64() * 1e3);
+        }
+        Ok(())
+    })?;
+    let (after, counts) = (wire.settled()?, judged(gate)?);
+    let [passed, dropped] = [counts[0] - counted[0], counts[1] - counted[1]];
+    let delivered = after.delivered - before.delivered;
+    let (wrong, right) = match share {
+        Share::Dropped => (passed, dropped),
+        _ => (dropped, passed),
+    };
+    // What the program says must be what the network saw: no packet went around it. The
+    // neighbours' own words pass unguarded, and are not counted by the program.
+    let spread = delivered.abs_diff(passed);
+    ensure!(spread < 1_000, "{delivered} packets were delivered, and {passed} passed");
+    Ok(Row {
+        judged: right + wrong,
+        wrong,
+        publishes: times,
+        at_rest,
+        replaced: after.cost_since(&before),
+    })
+}
+
+/// Packets to the guarded port that passed, and that were dropped.
+fn judged(gate: &Gate) -> Result<[u64; 2]> {
+    let mut sums = [0, 0];
+    for count in gate.program().counts()? {
+        match (count.action, count.reason) {
+            (Action::Drop, _) => sums[1] += count.packets,
+            (_, exogate_ebpf::verdict::Reason::Allowed) => sums[0] += count.packets,
+            _ => {}
+        }
+    }
+    Ok(sums)
+}

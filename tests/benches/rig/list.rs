@@ -1,0 +1,116 @@
+//! A list, its compiled table, and the sources that packets come from.
+
+use std::net::IpAddr;
+
+use anyhow::{Context, Result};
+use exogate_ebpf::compile::{CompiledTable, Guard, Policy, Prefix, Protocol, compile};
+use exogate_tests::{addresses::Addresses, lab::Family, random::Random};
+use ipnet::IpNet;
+
+/// How many packets the list lets pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// None.
+    Dropped,
+    /// Every tenth.
+    Tenth,
+    /// All.
+    Passed,
+}
+
+/// Which sources follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// 65,536 random ones.
+    Random,
+    /// Sixteen, over and over.
+    Repeating,
+}
+
+impl Share {
+    /// In words.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Dropped => "dropped",
+            Self::Tenth => "9 of 10 dropped",
+            Self::Passed => "passed",
+        }
+    }
+
+    /// The share of packets that pass.
+    pub const fn passing(self) -> f64 {
+        match self {
+            Self::Dropped => 0.0,
+            Self::Tenth => 0.1,
+            Self::Passed => 1.0,
+        }
+    }
+}
+
+impl Order {
+    /// In words.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Random => "random",
+            Self::Repeating => "repeating",
+        }
+    }
+
+    const fn sources(self) -> usize {
+        match self {
+            Self::Random => 1 << 16,
+            Self::Repeating => 16,
+        }
+    }
+}
+
+/// An allow-list.
+pub struct List {
+    nets: Vec<IpNet>,
+    addresses: Addresses,
+}
+
+impl List {
+    /// Of these prefixes.
+    pub fn new(nets: Vec<IpNet>) -> Self {
+        Self { addresses: Addresses::of(&nets), nets }
+    }
+
+    /// Its prefixes.
+    pub fn nets(&self) -> &[IpNet] {
+        &self.nets
+    }
+
+    /// As exogate has it: for UDP to port 443, enforced.
+    pub fn table(&self) -> Result<CompiledTable> {
+        let prefixes = self.nets.iter().map(|net| Prefix {
+            address: net.network(),
+            length: net.prefix_len(),
+            sources: 1,
+        });
+        let guards = vec![Guard { protocol: Protocol::Udp, port: 443, sources: 1 }];
+        let policy =
+            Policy { enforce: true, destinations: None, prefixes: prefixes.collect(), guards };
+        Ok(compile(&policy)?)
+    }
+
+    /// Sources of packets.
+    pub fn sources(&self, family: Family, share: Share, order: Order) -> Result<Vec<IpAddr>> {
+        let mut random = Random::new(1);
+        let v6 = family == Family::V6;
+        (0..order.sources())
+            .map(|number| {
+                let listed = match share {
+                    Share::Dropped => false,
+                    Share::Tenth => number % 10 == 0,
+                    Share::Passed => true,
+                };
+                if listed {
+                    self.addresses.listed(v6, &mut random).context("the list has no such prefix")
+                } else {
+                    Ok(self.addresses.unlisted(v6, &mut random))
+                }
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,70 @@
+//! Addresses that a list contains, and addresses that it does not.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+
+use crate::random::Random;
+
+/// A list of prefixes, to choose addresses by.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    /// Sorted by family and address, disjoint.
+    nets: Vec<IpNet>,
+}
+
+impl Addresses {
+    /// Those of a list, which may overlap.
+    #[must_use]
+    pub fn of(nets: &[IpNet]) -> Self {
+        let mut nets = IpNet::aggregate(&nets.to_vec());
+        nets.sort_unstable();
+        Self { nets }
+    }
+
+    /// Whether the list contains an address.
+    #[must_use]
+    pub fn contain(&self, address: IpAddr) -> bool {
+        let after = self.nets.partition_point(|net| net.network() <= address);
+        let last = after.checked_sub(1).and_then(|last| self.nets.get(last));
+        last.is_some_and(|net| net.contains(&address))
+    }
+
+    /// A random address of a random prefix of a family; `None` if it has none.
+    pub fn listed(&self, v6: bool, random: &mut Random) -> Option<IpAddr> {
+        let split = self.nets.partition_point(|net| net.addr().is_ipv4());
+        let (v4s, v6s) = self.nets.split_at_checked(split)?;
+        let family = if v6 { v6s } else { v4s };
+        let net = family.get(random.below(family.len()))?;
+        Some(match net {
+            IpNet::V4(net) => {
+                let host = random.next() as u32 & net.hostmask().to_bits();
+                Ipv4Addr::from_bits(net.network().to_bits() | host).into()
+            }
+            IpNet::V6(net) => {
+                let host = random.wide() & net.hostmask().to_bits();
+                Ipv6Addr::from_bits(net.network().to_bits() | host).into()
+            }
+        })
+    }
+
+    /// A random address that is in no prefix: of 1.0.0.0 to 223.255.255.255 without the
+    /// loopback's, or of 2000::/3.
+    pub fn unlisted(&self, v6: bool, random: &mut Random) -> IpAddr {
+        loop {
+            let address: IpAddr = if v6 {
+                Ipv6Addr::from_bits(random.wide() >> 3 | 1 << 125).into()
+            } else {
+                let address = Ipv4Addr::from_bits(random.next() as u32);
+                let [first, ..] = address.octets();
+                if matches!(first, 0 | 127 | 224..) {
+                    continue;
+                }
+                address.into()
+            };
+            if !self.contain(address) {
+                return address;
+            }
+        }
+    }
+}
