@@ -24,6 +24,8 @@ pub(crate) enum Benchmark {
     Tables,
     /// Wrong verdicts and added latency while the list is replaced under full load
     Publish,
+    /// How long an interface that appears is without the filter
+    Attach,
     /// Memory and CPU of the agent at rest and under a flood
     Idle,
     /// Requests, connections, latency and memory of the relay, beside nginx and haproxy
@@ -37,6 +39,7 @@ impl Benchmark {
             Self::Packets => "packets",
             Self::Tables => "tables",
             Self::Publish => "publish",
+            Self::Attach => "attach",
             Self::Idle => "idle",
             Self::Relay => "relay",
         }
@@ -44,7 +47,7 @@ impl Benchmark {
 
     /// Whether it starts the agent.
     const fn needs_agent(self) -> bool {
-        matches!(self, Self::Idle | Self::Relay)
+        matches!(self, Self::Attach | Self::Idle | Self::Relay)
     }
 }
 

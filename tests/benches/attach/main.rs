@@ -1,0 +1,104 @@
+//! How long an interface that appears is without the filter. Run by
+//! `cargo xtask bench attach`; needs root.
+//!
+//! The agent is told a pattern. Interfaces that fit it are made one after the other, and
+//! the kernel is asked all the time whether there is one, and whether a program is on it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::print_stdout,
+    missing_docs,
+    unreachable_pub,
+    reason = "a benchmark stops at the first thing that goes wrong"
+)]
+
+#[path = "../relay/report.rs"]
+mod report;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::{
+    env, fs,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use exogate::gate::{Error, interface::find};
+use exogate_tests::{
+    agent::Agent,
+    lab::{Lab, Namespace},
+    service::EndpointService,
+};
+
+use self::{
+    report::{Report, figure, middle},
+    support::median,
+};
+
+/// How long it may take before the benchmark gives up.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What is wanted.
+const GOAL: f64 = 100.0;
+
+fn main() -> Result<()> {
+    let quick = env::args().any(|argument| argument == "--quick");
+    let count = if quick { 5 } else { 100 };
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench");
+    fs::create_dir_all(&directory)?;
+    let mut report = Report::default();
+    report.line(&support::machine());
+
+    let lab = Lab::new()?;
+    let _service = EndpointService::start(&lab)?;
+    let mut agent = Agent::new(&lab)?;
+    agent.set("interfaces", vec!["edge*"])?.set("privileges", "keep")?;
+    agent.start()?;
+    let mut open = Vec::new();
+    for number in 1..=count {
+        let name = format!("edge{number}");
+        open.push(appear(lab.edge(), &name)?.as_secs_f64() * 1000.0);
+        lab.edge().ip(&format!("link delete {name}\n"))?;
+    }
+
+    report.table(
+        &format!("**{count} interfaces that appear, one after the other**"),
+        &["from when the kernel shows it to when the filter is on it: ms", "slower than 100 ms"],
+    );
+    let slow = open.iter().filter(|time| **time > GOAL).count();
+    report.row(&[figure(&open, 1), slow.to_string()]);
+    let most = median(open.clone()).most;
+    let found = format!("{:.1} ms, at most {most:.1} ms", middle(&open));
+    report.target("attached within 100 ms", found, most < GOAL);
+    report.finish(&directory.join("attach.md"))
+}
+
+/// Makes an interface, and measures how long it is there without a program.
+fn appear(edge: &Namespace, name: &str) -> Result<Duration> {
+    thread::scope(|scope| {
+        let watched = scope.spawn(|| edge.run_async(PATIENCE, || watch(name)));
+        edge.ip(&format!("link add {name} type veth peer name peer-{name}\n"))?;
+        watched.join().expect("the watching thread ended well")
+    })
+}
+
+async fn watch(name: &str) -> Result<Duration> {
+    let mut seen = None;
+    loop {
+        match find(name).await {
+            Ok(found) => {
+                let seen: &mut Instant = seen.get_or_insert_with(Instant::now);
+                if found.xdp.is_some() {
+                    return Ok(seen.elapsed());
+                }
+            }
+            Err(Error::UnknownInterface { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        tokio::time::sleep(Duration::from_micros(200)).await;
+    }
+}
