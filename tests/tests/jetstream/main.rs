@@ -186,7 +186,13 @@ async fn deliver_all(spool: &dyn Spool, expected: &BTreeSet<RecordId>) -> Vec<En
     let mut delivered = Vec::new();
     while !missing.is_empty() {
         let Ok(entry) = timeout(PATIENCE, spool.next()).await else {
-            panic!("{} of {} records were lost", missing.len(), expected.len());
+            panic!(
+                "{} of {} records did not come; in the spool: {:?}; missing: {missing:?}; \
+                 expected: {expected:?}",
+                missing.len(),
+                expected.len(),
+                spool.depth()
+            );
         };
         let entry = entry.unwrap();
         let message = persist(|| spool.read(entry.id)).await;
