@@ -7,6 +7,7 @@
 //! change unless the version does.
 
 use crate::{
+    opaque::masked,
     packet::Plain,
     verdict::{Action, Family, Reason},
 };
@@ -51,22 +52,44 @@ pub struct Line(pub [u32; LINE_WORDS]);
 pub const LINE_WORDS: usize = 16;
 
 impl Line {
+    /// The 32-bit word `INDEX`.
+    #[inline(always)]
+    #[must_use]
+    pub fn word<const INDEX: usize>(&self) -> u32 {
+        const { assert!(INDEX < LINE_WORDS) }
+        // SAFETY: as asserted.
+        unsafe { *self.0.get_unchecked(INDEX) }
+    }
+
     /// The 32-bit word `index & 15`.
     #[inline(always)]
     #[must_use]
-    pub fn word(&self, index: u32) -> u32 {
+    pub fn word_at(&self, index: u32) -> u32 {
         // SAFETY: the masked index is below LINE_WORDS.
-        unsafe { *self.0.get_unchecked((index & 15) as usize) }
+        unsafe { *self.0.get_unchecked(masked::<15>(u64::from(index))) }
+    }
+
+    /// The 64-bit word `INDEX`, in host byte order.
+    #[inline(always)]
+    #[must_use]
+    pub fn double<const INDEX: usize>(&self) -> u64 {
+        const { assert!(INDEX < LINE_WORDS / 2) }
+        // SAFETY: as asserted.
+        unsafe { *self.doubles().get_unchecked(INDEX) }
     }
 
     /// The 64-bit word `index & 7`, in host byte order.
     #[inline(always)]
     #[must_use]
-    pub fn double(&self, index: u32) -> u64 {
-        // SAFETY: a line is 8-byte aligned and as long as 8 such words.
-        let doubles = unsafe { &*(&raw const self.0).cast::<[u64; LINE_WORDS / 2]>() };
+    pub fn double_at(&self, index: u32) -> u64 {
         // SAFETY: the masked index is below LINE_WORDS / 2.
-        unsafe { *doubles.get_unchecked((index & 7) as usize) }
+        unsafe { *self.doubles().get_unchecked(masked::<7>(u64::from(index))) }
+    }
+
+    #[inline(always)]
+    const fn doubles(&self) -> &[u64; LINE_WORDS / 2] {
+        // SAFETY: a line is 8-byte aligned and as long as 8 such words.
+        unsafe { &*(&raw const self.0).cast() }
     }
 }
 

@@ -12,7 +12,7 @@ use exogate_ebpf::{
         self, Blocked, BlockedKey, COUNTER_PLACES, Control, Counters, DropEvent, Line,
         SAMPLE_INTERVAL, SAMPLED_PER_EPOCH, Sampler,
     },
-    opaque::opaque,
+    opaque::{masked, opaque},
     packet::{self, LinkLayer, Packet, Parsed, Plain},
     table::{Lines, Table},
     verdict::{Action, Family, Judge, Verdict},
@@ -136,8 +136,8 @@ impl Lines for TablesMap {
 
 #[inline(always)]
 fn count(counters: &mut Counters, verdict: Verdict, length: u32) {
-    let index = abi::counter_index(verdict.action, verdict.reason, verdict.family) as usize;
-    let index = opaque(index as u64) as usize & (COUNTER_PLACES - 1);
+    let index = abi::counter_index(verdict.action, verdict.reason, verdict.family);
+    let index = masked::<{ COUNTER_PLACES as u32 - 1 }>(u64::from(index));
     // SAFETY: the masked index is below COUNTER_PLACES.
     let counter = unsafe { counters.verdicts.get_unchecked_mut(index) };
     counter.packets += 1;

@@ -32,8 +32,8 @@
 //! the block, so they never match. The compiler of the table pads accordingly.
 
 use crate::{
-    abi::{DIRECTORY, GUARDS, Head, LINE_WORDS, Line},
-    opaque::opaque,
+    abi::{DIRECTORY, GUARDS, Head, LINE_WORDS, Line, PORTS},
+    opaque::{masked, opaque},
     packet::{Address, TCP},
     verdict::Action,
 };
@@ -156,8 +156,9 @@ impl<'a, L: Lines + ?Sized> Table<'a, L> {
     #[inline(always)]
     #[must_use]
     pub fn guard(&self, protocol: u8, port: u16) -> Option<u32> {
-        let place = usize::from(protocol != TCP) << 16 | usize::from(port);
-        // SAFETY: one bit and sixteen are below 2 * PORTS.
+        let place = u64::from(protocol != TCP) << 16 | u64::from(port);
+        let place = masked::<{ 2 * PORTS as u32 - 1 }>(place);
+        // SAFETY: the masked number is below 2 * PORTS.
         let guard = unsafe { *self.head.ports.get_unchecked(place) };
         // SAFETY: eight bits are below GUARDS.
         let mask = unsafe { *self.head.guards.get_unchecked(usize::from(guard)) };
@@ -215,7 +216,8 @@ impl<'a, L: Lines + ?Sized> Table<'a, L> {
 
     #[inline(always)]
     fn v4(&self, address: u32) -> Entry {
-        let block = address.wrapping_shr(self.head.v4_shift) as usize & (DIRECTORY - 1);
+        let block = address.wrapping_shr(self.head.v4_shift);
+        let block = masked::<{ DIRECTORY as u32 - 1 }>(u64::from(block));
         // SAFETY: the masked number is below DIRECTORY.
         let entry = Entry(unsafe { *self.head.v4_directory.get_unchecked(block) });
         let entry = self.finer(entry, self.head.v4_directories, u64::from(address));
@@ -224,12 +226,12 @@ impl<'a, L: Lines + ?Sized> Table<'a, L> {
         }
         let nodes = self.head.v4_nodes;
         let place =
-            descend(entry, |node| less(address, self.line(nodes.wrapping_add(node)).word(0)));
+            descend(entry, |node| less(address, self.line(nodes.wrapping_add(node)).word::<0>()));
         let node = self.line(nodes.wrapping_add(place));
-        let mut at = 4 & !less(address, node.word(4));
-        at |= 2 & !less(address, node.word(at | 2));
-        at |= 1 & !less(address, node.word(at | 1));
-        Entry(node.word(8 | at))
+        let mut at = 4 & !less(address, node.word::<4>());
+        at |= 2 & !less(address, node.word_at(at | 2));
+        at |= 1 & !less(address, node.word_at(at | 1));
+        Entry(node.word_at(8 | at))
     }
 
     #[inline(always)]
@@ -237,7 +239,8 @@ impl<'a, L: Lines + ?Sized> Table<'a, L> {
         let entry = match high >> 61 {
             0 => Entry(self.head.v6_below),
             1 => {
-                let block = (high << 3).wrapping_shr(self.head.v6_shift) as usize & (DIRECTORY - 1);
+                let block = (high << 3).wrapping_shr(self.head.v6_shift);
+                let block = masked::<{ DIRECTORY as u32 - 1 }>(block);
                 // SAFETY: the masked number is below DIRECTORY.
                 Entry(unsafe { *self.head.v6_directory.get_unchecked(block) })
             }
@@ -263,15 +266,15 @@ impl<'a, L: Lines + ?Sized> Table<'a, L> {
             }
             let at = directories.wrapping_add(entry.start());
             let line = self.line(at);
-            let last = u64::from(line.word(3));
-            let mut place = key.wrapping_shr(line.word(2)).wrapping_sub(line.double(0));
+            let last = u64::from(line.word::<3>());
+            let mut place = key.wrapping_shr(line.word::<2>()).wrapping_sub(line.double::<0>());
             if place > last {
                 // Below the first block or above the last one.
                 place = last & !opaque(((place as i64) >> 63) as u64);
             }
             let place = (place as u32).wrapping_add(DIRECTORY_HEAD);
             let line = self.line(at.wrapping_add(place >> LINE_WORDS.trailing_zeros()));
-            entry = Entry(line.word(place));
+            entry = Entry(line.word_at(place));
         }
         entry
     }
@@ -279,11 +282,12 @@ impl<'a, L: Lines + ?Sized> Table<'a, L> {
     /// What applies to a 64-bit key in a run of nodes.
     #[inline(always)]
     fn wide(&self, run: Entry, nodes: u32, key: u64) -> Entry {
-        let place = descend(run, |node| below(key, self.line(nodes.wrapping_add(node)).double(0)));
+        let place =
+            descend(run, |node| below(key, self.line(nodes.wrapping_add(node)).double::<0>()));
         let node = self.line(nodes.wrapping_add(place));
-        let mut at = 2 & !below(key, node.double(2));
-        at |= 1 & !below(key, node.double(at | 1));
-        Entry(node.word(8 | at))
+        let mut at = 2 & !below(key, node.double::<2>());
+        at |= 1 & !below(key, node.double_at(at | 1));
+        Entry(node.word_at(8 | at))
     }
 
     /// A line of this table.

@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 
+use aya::util::KernelVersion;
 use exogate::gate::Program;
 use exogate_ebpf::{
     compile::{Policy, compile},
@@ -17,7 +18,7 @@ use exogate_ebpf::{
 };
 
 #[path = "../../ebpf/tests/spec/mod.rs"]
-mod spec;
+pub(crate) mod spec;
 
 use spec::{Case, Expected};
 
@@ -42,7 +43,13 @@ fn every_packet_gets_its_verdict_where_destinations_are_restricted() {
 fn the_verifier_walks_within_its_budget() {
     for link_layer in [LinkLayer::Ethernet, LinkLayer::None] {
         let program = Program::load(link_layer, 65_536).unwrap();
-        let walked = program.verified_instructions().unwrap();
+        let Some(walked) = program.verified_instructions() else {
+            // The verifier ends at a million all the same.
+            let kernel = KernelVersion::current().unwrap();
+            assert!(kernel < KernelVersion::new(5, 16, 0), "newer ones tell");
+            println!("{link_layer:?}: this kernel does not tell how far its verifier walked");
+            continue;
+        };
         println!("{link_layer:?}: the verifier walked through {walked} instructions");
         assert!(walked < VERIFIER_BUDGET, "{walked} of {VERIFIER_BUDGET}");
     }

@@ -54,7 +54,7 @@ impl Benchmark {
 /// Runs a benchmark. In its short form it is not optimised, which matters little where the
 /// kernel does the work, and spares a build.
 pub(crate) fn run(benchmark: Benchmark, quick: bool, arguments: Vec<OsString>) -> Result<()> {
-    setup::for_tests()?;
+    setup::for_tests(false)?;
     if benchmark.needs_agent() {
         build(!quick)?;
     }

@@ -27,6 +27,11 @@ const SOURCE: &str = "rust-web-src";
 
 /// The shell of a guest.
 const BUSYBOX: &str = "busybox-static";
+/// The modules of a guest without a disk.
+const GUEST_MODULES: [&str; 1] = ["veth"];
+/// Debian, and who signs it.
+const ARCHIVE: &str = "http://deb.debian.org/debian";
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Starts the compiler with the libraries that were unpacked with it. Wherever the directory
 /// is moved, the script finds them.
@@ -91,6 +96,59 @@ pub(crate) fn unpack_kernel(package: &str, tools: &Path, home: &Path) -> Result<
     apt.clean()
 }
 
+/// Downloads the kernel of another suite than this machine's, and a static busybox, and
+/// keeps of both what a guest needs that has no disk.
+pub(crate) fn unpack_kernel_of(suite: &str, package: &str, home: &Path) -> Result<()> {
+    install_as(home, |partial| {
+        let apt = Apt::of_suite(partial, suite)?;
+        run_download(apt.command().args(["update", "--error-on=any"]))?;
+        let wanted: Vec<String> = apt
+            .closure(&[package, BUSYBOX])?
+            .into_iter()
+            .filter(|Package { name, .. }| {
+                name == BUSYBOX
+                    || (name.starts_with("linux-image-") && name != package)
+                    || name.starts_with("linux-binary-")
+                    || name.starts_with("linux-modules-")
+            })
+            .map(|Package { name, version }| format!("{name}={version}"))
+            .collect();
+        apt.unpack(&wanted, partial)?;
+        apt.clean()?;
+        keep_modules(partial)?;
+        for rest in ["usr/share", "etc"] {
+            let rest = partial.join(rest);
+            if rest.is_dir() {
+                fs::remove_dir_all(&rest)
+                    .with_context(|| format!("cannot remove {}", rest.display()))?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Removes all modules but those that guests without a disk load, and unpacks these.
+fn keep_modules(root: &Path) -> Result<()> {
+    let mut directories = vec![root.join("lib/modules"), root.join("usr/lib/modules")];
+    while let Some(directory) = directories.pop() {
+        let Ok(entries) = fs::read_dir(&directory) else { continue };
+        for entry in entries {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if entry.file_type()?.is_dir() {
+                directories.push(entry.path());
+            } else if !name.contains(".ko") {
+                // Newer packages have the kernel itself here.
+            } else if !GUEST_MODULES.iter().any(|kept| name.starts_with(&format!("{kept}.ko"))) {
+                fs::remove_file(entry.path())?;
+            } else if name.ends_with(".xz") {
+                run(Command::new("xz").arg("--decompress").arg(entry.path()))?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// A package and the version that apt would install.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Package {
@@ -101,6 +159,8 @@ struct Package {
 /// apt with state of its own.
 struct Apt {
     state: PathBuf,
+    /// Where packages come from, if it is not where this machine's come from.
+    sources: Option<PathBuf>,
 }
 
 impl Apt {
@@ -111,7 +171,15 @@ impl Apt {
             fs::create_dir_all(&directory)
                 .with_context(|| format!("cannot make {}", directory.display()))?;
         }
-        Ok(Self { state })
+        Ok(Self { state, sources: None })
+    }
+
+    /// One that knows a suite of Debian alone, whichever this machine has.
+    fn of_suite(directory: &Path, suite: &str) -> Result<Self> {
+        let sources = directory.join("sources.list");
+        let line = format!("deb [signed-by={KEYRING}] {ARCHIVE} {suite} main\n");
+        fs::write(&sources, line).context("cannot write the sources of packages")?;
+        Ok(Self { sources: Some(sources), ..Self::new(directory)? })
     }
 
     fn command(&self) -> Command {
@@ -127,6 +195,10 @@ impl Apt {
             "Acquire::Retries=3",
         ] {
             command.args(["-o", option]);
+        }
+        if let Some(sources) = &self.sources {
+            command.arg("-o").arg(format!("Dir::Etc::sourcelist={}", sources.display()));
+            command.args(["-o", "Dir::Etc::sourceparts=/dev/null"]);
         }
         command.env("LC_ALL", "C").env("DEBIAN_FRONTEND", "noninteractive");
         command

@@ -33,7 +33,11 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Install what builds and tests need and this machine lacks; needs no root
-    Setup,
+    Setup {
+        /// The kernels of all of Debian's suites too, for `test --kernels`
+        #[arg(long)]
+        kernels: bool,
+    },
     /// Show what would compile the XDP program, and what is missing
     Doctor,
     /// Set up, then build the agent with the XDP program inside
@@ -93,6 +97,9 @@ enum Action {
         /// Leave out the end-to-end tests, which need root
         #[arg(long, conflicts_with = "soak")]
         quick: bool,
+        /// Test the program on the kernels of all of Debian's suites, not only on the two oldest
+        #[arg(long, conflicts_with = "quick")]
+        kernels: bool,
     },
 }
 
@@ -108,7 +115,7 @@ fn main() -> ExitCode {
 
 fn perform(action: Action) -> Result<ExitCode> {
     match action {
-        Action::Setup => setup::for_tests()?,
+        Action::Setup { kernels } => setup::for_tests(kernels)?,
         Action::Doctor => doctor::run()?,
         Action::Build { release } => build(release)?,
         Action::Package { development } => {
@@ -118,7 +125,9 @@ fn perform(action: Action) -> Result<ExitCode> {
         Action::Run { once, agent } => run::run(once, agent)?,
         Action::Bench { benchmark, quick, arguments } => bench::run(benchmark, quick, arguments)?,
         Action::Fuzz { target, seconds } => fuzz::run_targets(target.as_deref(), seconds)?,
-        Action::Test { soak, quick } => return test::run_all(test::Scope { quick, soak }),
+        Action::Test { soak, quick, kernels } => {
+            return test::run_all(test::Scope { quick, soak, kernels });
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

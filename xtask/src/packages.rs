@@ -93,6 +93,7 @@ pub(crate) const TEST_PROGRAMS: &[Program] = &[
     },
     Program { name: "testssl", package: "testssl.sh", why: "looks for faults in the relay's TLS" },
     Program { name: "unbound", package: "unbound", why: "answers for DNS names in the lab" },
+    Program { name: "xz", package: "xz-utils", why: "unpacks modules of guests' kernels" },
     Program { name: "unshare", package: "util-linux", why: "gives the spool a disk that is full" },
     Program { name: "xdp-filter", package: "xdp-tools", why: "is measured beside" },
 ];

@@ -22,15 +22,27 @@ use std::{
     process::{self, Command},
 };
 
-/// Debian's packages of the kernels that tests start.
-const GUEST_KERNELS: [&str; 1] = ["linux-image-amd64"];
+/// Debian's package of the kernel that tests start.
+const GUEST_KERNEL: &str = "linux-image-amd64";
+/// The suite whose kernel is the oldest that is supported.
+const OLDEST_SUITE: &str = "bullseye";
+/// Suites with newer kernels than this machine's own may have.
+const NEWER_SUITES: [&str; 2] = ["trixie", "sid"];
 
-/// Installs what is missing, for tests too.
-pub(crate) fn for_tests() -> Result<()> {
+/// Installs what is missing, for tests too; with `all_kernels`, those of all suites.
+pub(crate) fn for_tests(all_kernels: bool) -> Result<()> {
     run()?;
     packages::ensure(packages::TEST_PROGRAMS)?;
-    ensure_kernels();
+    ensure_kernels(all_kernels);
     python::ensure()
+}
+
+/// The kernels of all suites, as tests know them.
+pub(crate) fn kernels() -> Vec<String> {
+    let of_suite = |suite: &str| format!("{GUEST_KERNEL}-{suite}");
+    let mut kernels = vec![of_suite(OLDEST_SUITE), GUEST_KERNEL.to_owned()];
+    kernels.extend(NEWER_SUITES.map(of_suite));
+    kernels
 }
 
 /// Installs what is missing to build and run the agent.
@@ -117,16 +129,23 @@ fn ensure_compiler() -> Result<()> {
 
 /// Unpacks the kernels that tests start. Without them these tests fail and say so; nothing
 /// else needs them.
-fn ensure_kernels() {
+fn ensure_kernels(all: bool) {
     let Some(tools) = Places::of_this_machine().tools else { return };
-    for package in GUEST_KERNELS {
-        let home = tools.join(format!("guest-{package}"));
+    let newer = if all { NEWER_SUITES.as_slice() } else { &[] };
+    let of_suites = [OLDEST_SUITE].iter().chain(newer).map(|suite| Some(*suite));
+    for suite in [None].into_iter().chain(of_suites) {
+        let name = suite.map_or(GUEST_KERNEL.to_owned(), |suite| format!("{GUEST_KERNEL}-{suite}"));
+        let home = tools.join(format!("guest-{name}"));
         if home.is_dir() {
             continue;
         }
-        eprintln!("setup: no {package} is unpacked, which tests start under qemu");
-        if let Err(error) = debian::unpack_kernel(package, &tools, &home) {
-            eprintln!("setup: {package}: {error:#}");
+        eprintln!("setup: no {name} is unpacked, which tests start under qemu");
+        let unpacked = match suite {
+            None => debian::unpack_kernel(GUEST_KERNEL, &tools, &home),
+            Some(suite) => debian::unpack_kernel_of(suite, GUEST_KERNEL, &home),
+        };
+        if let Err(error) = unpacked {
+            eprintln!("setup: {name}: {error:#}");
         }
     }
 }

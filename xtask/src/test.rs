@@ -17,6 +17,8 @@ use std::{
 
 /// Tells the tests to run their long trials in full.
 const SOAK: &str = "EXOGATE_SOAK";
+/// Tells them the kernels that the program has to work on.
+const KERNELS: &str = "EXOGATE_KERNELS";
 /// Seconds for each fuzz target.
 const FUZZ: &str = "5";
 const FUZZ_SOAK: &str = "60";
@@ -28,6 +30,8 @@ pub(crate) struct Scope {
     pub(crate) quick: bool,
     /// Runs the long trials in full; otherwise they run with reduced counts.
     pub(crate) soak: bool,
+    /// Tests the program on the kernels of all suites; otherwise on the two oldest.
+    pub(crate) kernels: bool,
 }
 
 /// One thing that is checked.
@@ -39,7 +43,7 @@ struct Stage {
 /// Runs all stages; the exit code is 1 if any of them failed.
 pub(crate) fn run_all(scope: Scope) -> Result<ExitCode> {
     let begin = Instant::now();
-    let mut results = vec![timed("setup", setup::for_tests)];
+    let mut results = vec![timed("setup", || setup::for_tests(scope.kernels))];
     for Stage { name, mut command } in stages(scope)? {
         results.push(timed(name, || run(&mut command)));
     }
@@ -66,6 +70,9 @@ fn stages(scope: Scope) -> Result<Vec<Stage>> {
     let mut test = stage("test", &tests);
     if scope.soak {
         test.command.env(SOAK, "1");
+    }
+    if scope.kernels {
+        test.command.env(KERNELS, setup::kernels().join(" "));
     }
     // Without it the tests say what is missing.
     if let Ok(interpreter) = python::interpreter() {
@@ -141,7 +148,7 @@ mod tests {
     #[test]
     fn only_soak_runs_the_long_trials_in_full() {
         let asks = |soak| {
-            let stages = stages(Scope { soak, quick: false }).unwrap();
+            let stages = stages(Scope { soak, ..Scope::default() }).unwrap();
             let trials =
                 stages.iter().any(|stage| stage.command.get_envs().any(|(name, _)| name == SOAK));
             let fuzz = stages.iter().any(|stage| stage.command.get_args().any(|a| a == FUZZ_SOAK));
@@ -153,9 +160,9 @@ mod tests {
 
     #[test]
     fn quick_leaves_out_the_end_to_end_tests_and_fuzzing() {
-        let arguments = test_arguments(Scope { soak: false, quick: true });
+        let arguments = test_arguments(Scope { quick: true, ..Scope::default() });
         assert!(arguments.ends_with(&["--exclude".to_owned(), "exogate-tests".to_owned()]));
-        let stages = stages(Scope { soak: false, quick: true }).unwrap();
+        let stages = stages(Scope { quick: true, ..Scope::default() }).unwrap();
         assert!(stages.iter().all(|stage| !matches!(stage.name, "fuzz" | "bench")));
     }
 }

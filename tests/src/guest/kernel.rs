@@ -10,7 +10,9 @@ use anyhow::{Context, Result, anyhow};
 
 /// What a file system on a virtio disk needs, beside what they need themselves. Those
 /// that a kernel has built in are not there.
-const MODULES: [&str; 4] = ["virtio_pci", "virtio_blk", "crc32c_generic", "ext4"];
+const DISK: [&str; 4] = ["virtio_pci", "virtio_blk", "crc32c_generic", "ext4"];
+/// What pairs of interfaces need.
+const PAIRS: [&str; 1] = ["veth"];
 
 /// An unpacked kernel.
 #[derive(Clone, Debug)]
@@ -47,28 +49,50 @@ impl Kernel {
     ///
     /// If the package had none.
     pub fn image(&self) -> Result<PathBuf> {
-        let boot = self.root.join("boot");
-        find(&boot, &|name| name.starts_with("vmlinuz-"))
-            .with_context(|| format!("no kernel in {}", boot.display()))
+        self.first(&["boot", "usr/lib/modules"], &|name| name.starts_with("vmlinuz"))
+            .with_context(|| format!("no kernel in {}", self.root.display()))
     }
 
     /// A static busybox.
-    #[must_use]
-    pub fn busybox(&self) -> PathBuf {
-        self.root.join("bin").join("busybox")
+    ///
+    /// # Errors
+    ///
+    /// If the package had none.
+    pub fn busybox(&self) -> Result<PathBuf> {
+        self.first(&["bin", "usr/bin"], &|name| name == "busybox")
+            .with_context(|| format!("no busybox in {}", self.root.display()))
     }
 
-    /// The modules that have to be loaded, in order.
+    /// The modules that a disk needs, in the order of loading.
     ///
     /// # Errors
     ///
     /// If one cannot be read.
-    pub fn modules(&self) -> Result<Vec<PathBuf>> {
+    pub fn disk_modules(&self) -> Result<Vec<PathBuf>> {
+        self.modules(&DISK)
+    }
+
+    /// The modules that pairs of interfaces need, in the order of loading.
+    ///
+    /// # Errors
+    ///
+    /// If one cannot be read.
+    pub fn pair_modules(&self) -> Result<Vec<PathBuf>> {
+        self.modules(&PAIRS)
+    }
+
+    fn modules(&self, names: &[&str]) -> Result<Vec<PathBuf>> {
         let mut modules = Vec::new();
-        for name in MODULES {
+        for name in names {
             self.need(name, &mut modules)?;
         }
         Ok(modules)
+    }
+
+    /// The first file with such a name in one of these places: newer packages put it
+    /// under `usr` that older ones put beside that.
+    fn first(&self, places: &[&str], is_it: &dyn Fn(&str) -> bool) -> Option<PathBuf> {
+        places.iter().find_map(|place| find(&self.root.join(place), is_it))
     }
 
     /// Adds a module, after those that it depends on.
@@ -76,8 +100,7 @@ impl Kernel {
         // File names have dashes where module names have underscores.
         let is_it =
             |file: &str| file.strip_suffix(".ko").is_some_and(|f| f.replace('-', "_") == name);
-        let places = ["lib/modules", "usr/lib/modules"].map(|place| self.root.join(place));
-        let Some(path) = places.iter().find_map(|place| find(place, &is_it)) else {
+        let Some(path) = self.first(&["lib/modules", "usr/lib/modules"], &is_it) else {
             return Ok(());
         };
         if modules.contains(&path) {

@@ -12,9 +12,12 @@ use anyhow::{Context, Result, ensure};
 
 use super::{Kernel, MOUNT_POINT};
 
-/// Writes the memory disk whose program works on the guest's disk.
+/// Writes the memory disk that loads modules, does what `prepare` says in the words of a
+/// shell, and runs the program.
 pub(super) fn write(
     kernel: &Kernel,
+    modules: &[PathBuf],
+    prepare: &str,
     program: &Path,
     arguments: &[&str],
     archive: &Path,
@@ -22,23 +25,26 @@ pub(super) fn write(
     let tree = tempfile::tempdir()?;
     let root = tree.path();
     let mount_point = MOUNT_POINT.trim_start_matches('/');
-    for directory in ["bin", "dev", "proc", "sys", "modules", mount_point] {
+    for directory in ["bin", "dev", "proc", "sys", "tmp", "modules", mount_point] {
         fs::create_dir(root.join(directory))?;
     }
-    fs::copy(kernel.busybox(), root.join("bin/busybox")).context("no busybox was unpacked")?;
-    symlink("busybox", root.join("bin/sh"))?;
+    let busybox = kernel.busybox()?;
+    fs::copy(&busybox, root.join("bin/busybox")).context("cannot copy busybox")?;
+    for name in ["sh", "ip"] {
+        symlink("busybox", root.join("bin").join(name))?;
+    }
     let mut init = "#!/bin/sh\nbb=/bin/busybox\n$bb mount -t devtmpfs dev /dev\n\
                     $bb mount -t proc proc /proc\n$bb mount -t sysfs sys /sys\n"
         .to_owned();
-    for module in kernel.modules()? {
+    for module in modules {
         let name = module.file_name().context("a module without a name")?;
-        fs::copy(&module, root.join("modules").join(name))?;
+        fs::copy(module, root.join("modules").join(name))?;
         writeln!(init, "$bb insmod /modules/{}", name.display())?;
     }
     copy_program(program, root)?;
     writeln!(
         init,
-        "$bb mount -t ext4 /dev/vda {MOUNT_POINT} && /bin/program {}\n\
+        "{prepare}\nexport PATH=/bin\n/bin/program {}\n\
          $bb echo ended with $?\n$bb poweroff -f",
         arguments.join(" ")
     )?;
@@ -48,7 +54,7 @@ pub(super) fn write(
         .arg("-c")
         .arg("cd \"$1\" && find . | \"$2\" cpio -o -H newc > \"$3\" 2>/dev/null")
         .arg("sh")
-        .args([root, &kernel.busybox(), archive])
+        .args([root, &busybox, archive])
         .status()?;
     ensure!(status.success(), "busybox cpio failed: {status}");
     Ok(())

@@ -59,23 +59,46 @@ impl Guest {
         arguments: &[&str],
         scratch: &Path,
     ) -> Result<Self> {
+        let prepare = format!("$bb mount -t ext4 /dev/vda {MOUNT_POINT} || exit");
         let memory = scratch.join("memory-disk");
-        memory::write(kernel, program, arguments, &memory)?;
+        memory::write(kernel, &kernel.disk_modules()?, &prepare, program, arguments, &memory)?;
+        // The host's memory keeps what the guest has written, as a disk's would that
+        // heeds a flush.
+        let drive = format!("file={},format=raw,if=virtio,cache=writeback", disk.path().display());
+        Self::power_on(kernel, &memory, &["-drive", &drive], scratch)
+    }
+
+    /// Starts a machine with this kernel and without a disk, whose only program is this
+    /// one. It can make pairs of interfaces, and has a BPF file system.
+    ///
+    /// # Errors
+    ///
+    /// If something that it needs is not there.
+    pub fn start_without_disk(
+        kernel: &Kernel,
+        program: &Path,
+        arguments: &[&str],
+        scratch: &Path,
+    ) -> Result<Self> {
+        let prepare = "$bb mount -t bpf bpf /sys/fs/bpf; $bb mount -t tmpfs tmp /tmp";
+        let memory = scratch.join("memory-disk");
+        memory::write(kernel, &kernel.pair_modules()?, prepare, program, arguments, &memory)?;
+        Self::power_on(kernel, &memory, &[], scratch)
+    }
+
+    fn power_on(kernel: &Kernel, memory: &Path, more: &[&str], scratch: &Path) -> Result<Self> {
         let mut command = Command::new("qemu-system-x86_64");
         command
-            .args(["-machine", "q35", "-cpu", "max", "-m", "512", "-smp", "2"])
+            .args(["-machine", "q35", "-cpu", "max", "-m", "768", "-smp", "2"])
             .args(["-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio"])
             .arg("-kernel")
             .arg(kernel.image()?)
             .arg("-initrd")
-            .arg(&memory)
+            .arg(memory)
             // On a busy host the clock of an emulated machine is late now and then; a
             // kernel that tests it would give up.
             .args(["-append", "console=ttyS0 quiet panic=-1 no_timer_check"])
-            .arg("-drive")
-            // The host's memory keeps what the guest has written, as a disk's would
-            // that heeds a flush.
-            .arg(format!("file={},format=raw,if=virtio,cache=writeback", disk.path().display()))
+            .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(File::create(scratch.join("qemu.log"))?);

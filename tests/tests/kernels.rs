@@ -1,0 +1,154 @@
+//! The program on other kernels: loaded, verified, attached, pinned, published to and taken
+//! over, what it records, and the whole table of verdicts.
+//!
+//! The tests of this file run on this machine's kernel, and once more under qemu on each
+//! other one, where this same executable is all there is. Needs root, qemu and the kernels
+//! that `cargo xtask setup` unpacks: the oldest that is supported and Debian 12's, or all of
+//! `EXOGATE_KERNELS`, which `cargo xtask test --kernels` sets.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::arithmetic_side_effects,
+    reason = "a test stops at the first thing that goes wrong"
+)]
+
+#[path = "kernel_verdict.rs"]
+mod verdict;
+
+use std::{
+    env,
+    path::Path,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use exogate::gate::{Attach, Gate, Options};
+use exogate_ebpf::{
+    compile::compile,
+    packet::LinkLayer,
+    verdict::{Action, Family, Reason},
+};
+use exogate_tests::{
+    guest::{Guest, Kernel},
+    process::check,
+};
+use nix::{
+    mount::{MsFlags, mount, umount},
+    sched::{CloneFlags, unshare},
+    sys::utsname::uname,
+};
+use verdict::spec::Case;
+
+/// A guest without acceleration on a busy machine takes its time.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// It starts in ten seconds on a quiet one.
+const BOOT: Duration = Duration::from_secs(150);
+/// The oldest kernel that is supported, and that of the oldest system with a package.
+const USUAL: &str = "linux-image-amd64-bullseye linux-image-amd64";
+/// Names the kernels to test on instead, with blanks between them.
+const KERNELS: &str = "EXOGATE_KERNELS";
+/// What an attempt on a guest ends with.
+const DONE: &str = "test result: ";
+
+#[test]
+fn a_gate_is_attached_pinned_published_to_and_taken_over() {
+    let scratch = tempfile::tempdir().unwrap();
+    let pins = scratch.path().to_owned();
+    let none: Option<&str> = None;
+    mount(Some("bpf"), &pins, Some("bpf"), MsFlags::empty(), none).unwrap();
+    let done = thread::spawn({
+        let pins = pins.clone();
+        move || {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            check(
+                Command::new("ip").args("link add gate0 type veth peer name gate1".split(' ')),
+                "",
+            )
+            .unwrap();
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(attach(&pins.join("exogate")));
+        }
+    });
+    let done = done.join();
+    umount(&pins).unwrap();
+    done.unwrap();
+}
+
+async fn attach(pin_directory: &Path) {
+    let table = compile(&verdict::spec::policy()).unwrap();
+    let options =
+        Options { attach: Attach::Auto, capacity: 1000, pin_directory: pin_directory.to_owned() };
+    let mut gate = Gate::open("gate0", &options, &table).await.unwrap();
+    assert!(!gate.adopted());
+    let kernel = uname().unwrap();
+    println!("attached in {} mode on Linux {}", gate.mode(), kernel.release().display());
+    gate.publish(&table).unwrap();
+    refuse_a_stranger(&mut gate).await;
+    let program = gate.program().id();
+    drop(gate);
+    let gate = Gate::open("gate0", &options, &table).await.unwrap();
+    assert!(gate.adopted(), "the filter did not outlive its process");
+    assert_ne!(gate.program().id(), program);
+    gate.detach().unwrap();
+    // The kernel lets go of a link when it has the time.
+    let begin = Instant::now();
+    while exogate::gate::interface::find("gate0").await.unwrap().xdp.is_some() {
+        assert!(begin.elapsed() < PATIENCE, "the filter is still there");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A refused packet is recorded in the ring buffer and among the blocked sources.
+async fn refuse_a_stranger(gate: &mut Gate) {
+    let refused = (Action::Drop, Reason::Unlisted, Family::Ipv4);
+    let cases = verdict::spec::cases();
+    let is_it = |case: &&Case| {
+        case.link_layer == LinkLayer::Ethernet && case.expected == refused && case.fits_test_run()
+    };
+    let stranger = cases.iter().find(is_it).unwrap();
+    let mut events = gate.events().unwrap();
+    gate.program().test_run(&stranger.frame, 1).unwrap();
+    let event = tokio::time::timeout(PATIENCE, events.next()).await.unwrap().unwrap();
+    assert_eq!((event.reason, event.family), (Reason::Unlisted.name(), Family::Ipv4.name()));
+    let blocked = gate.program().blocked(10).unwrap();
+    let blocked: Vec<_> = blocked.iter().map(|source| (source.address, source.packets)).collect();
+    assert_eq!(blocked, [(event.source, 1)]);
+}
+
+/// A guest whose program has begun. On a busy host an emulated machine hangs now and then
+/// before its kernel says anything; it is then switched off and on again, once.
+fn boot(kernel: &Kernel, program: &Path, scratch: &Path) -> Guest {
+    let arguments = ["--test-threads=1", "--nocapture", "--skip", "other_kernels"];
+    let start = || {
+        let mut guest = Guest::start_without_disk(kernel, program, &arguments, scratch).unwrap();
+        guest.wait_for("running ", BOOT).map(|_| guest)
+    };
+    start().unwrap_or_else(|error| {
+        println!("  {error:#}; once more");
+        start().unwrap()
+    })
+}
+
+#[test]
+fn other_kernels_do_the_same() {
+    let kernels = env::var(KERNELS).unwrap_or_else(|_| USUAL.to_owned());
+    let program = env::current_exe().unwrap();
+    for package in kernels.split(' ') {
+        let kernel = Kernel::of_package(package).unwrap();
+        let scratch = tempfile::tempdir().unwrap();
+        println!("\n{package}:");
+        let mut guest = boot(&kernel, &program, scratch.path());
+        loop {
+            let line = guest.line(PATIENCE).unwrap();
+            let line = line.unwrap_or_else(|| panic!("{package}: the guest ended too early"));
+            println!("  {line}");
+            if let Some(result) = line.strip_prefix(DONE) {
+                assert!(result.starts_with("ok. "), "{package}: {result}");
+                break;
+            }
+        }
+    }
+}
