@@ -36,11 +36,12 @@
 //! is safer to let it join with an empty directory
 //! (<https://github.com/nats-io/nats-server/issues/7567>).
 //!
-//! Nor does it survive for certain that the stream's **leader** stops for seconds and
-//! goes on, as a virtual machine does that is moved or saved: with 2.9.10 on a busy
-//! machine, 4 of 21 trials of that lost about ten acknowledged records or damaged one
-//! on the servers; trials with servers that were killed, or with followers that stop
-//! and go on, lost none. Do not pause the machines of the cluster.
+//! Nor does it survive for certain that a server **stops for seconds and goes on**, as
+//! a virtual machine does that is moved or saved. With 2.9.10 on a busy machine about ten
+//! acknowledged records did not come back, or one was damaged on the servers, in 4 of 21
+//! trials in which the stream's leader stopped, and in 1 of 42 in which only followers
+//! did. Trials in which servers were killed lost none. Do not pause the machines of the
+//! cluster.
 //!
 //! # What the servers need
 //!
