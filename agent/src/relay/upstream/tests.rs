@@ -46,6 +46,20 @@ async fn requests_share_a_connection_that_is_kept_alive() {
 }
 
 #[tokio::test]
+async fn what_was_not_read_of_an_answer_reaches_nobody_else() {
+    let server = StandIn::start(|seen| match &*seen.body {
+        b"first" => Reaction::answer(200, "for the first"),
+        _ => Reaction::answer(200, "for the second"),
+    })
+    .await;
+    let pool = pool(&upstream(&[&server]));
+    drop(pool.send(post("first"), Repeat::Never).await.unwrap());
+    let response = pool.send(post("second"), Repeat::Never).await.unwrap();
+    assert_eq!(read(response).await, "for the second");
+    assert_eq!(server.connections(), 2);
+}
+
+#[tokio::test]
 async fn a_request_arrives_with_what_the_pool_sets_and_without_what_is_not_for_it() {
     let server = StandIn::start(|_| Reaction::status(202)).await;
     let password = tempfile::NamedTempFile::new().unwrap();

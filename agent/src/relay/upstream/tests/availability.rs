@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::*;
 
@@ -66,6 +66,18 @@ async fn a_trial_that_is_broken_off_lets_another_one_try() {
         assert!(!pool.is_available());
     }
     timeout(PATIENCE, pool.available()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_is_late_for_who_has_waited_already_is_left_alone() {
+    let server = StandIn::start(|_| Reaction::Hang).await;
+    let mut upstream = upstream(&[&server]);
+    upstream.breaker = config::Breaker { failures: 1, pause: PATIENCE };
+    let pool = pool(&upstream);
+    let soon = Instant::now() + Duration::from_millis(50);
+    let sent = timeout(PATIENCE, pool.send_by(post("x"), Repeat::Unsent, soon)).await.unwrap();
+    assert!(matches!(sent, Err(SendError::Timeout { .. })), "{sent:?}");
+    assert!(!pool.is_available());
 }
 
 #[tokio::test]
