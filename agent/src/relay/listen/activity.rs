@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use hyper::body::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::Instant,
@@ -28,8 +29,14 @@ use crate::config::Limits;
 /// it.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// A connection that had nothing to do for so long is put to sleep. Making it anew
+/// takes less than a thousandth of that.
+pub(super) const REST: Duration = Duration::from_secs(1);
+
 /// What it means that a deadline has passed.
 pub(super) enum Expired {
+    /// There is nothing to do: the connection is put to sleep.
+    Rest,
     /// There was no request for so long: the connection is closed.
     Idle,
     /// It is broken off.
@@ -117,10 +124,23 @@ impl Activity {
         self.ending.store(true, Relaxed);
     }
 
-    /// When to look again, and what has happened if nothing else has by then.
-    pub(super) fn deadline(&self, limits: &Limits) -> (Instant, Option<Expired>) {
+    /// When to look again, and what has happened if nothing else has by then. A
+    /// connection that is `restless` can be put to sleep.
+    pub(super) fn deadline(
+        &self,
+        limits: &Limits,
+        is_restless: bool,
+    ) -> (Instant, Option<Expired>) {
         let (deadline, expired) = self.deadline_of_request(limits);
         let blocked = self.blocked.load(Relaxed);
+        if is_restless
+            && blocked == NEVER
+            && matches!(expired, Some(Expired::Idle))
+            && !self.unread.load(Relaxed)
+        {
+            let rest = self.after(self.since.load(Relaxed), REST);
+            return if rest < deadline { (rest, Some(Expired::Rest)) } else { (deadline, expired) };
+        }
         if blocked != NEVER {
             let taken_by = self.after(blocked, limits.body_timeout);
             // Who was told to go may have answers on the way.
@@ -226,13 +246,19 @@ impl Drop for UnderWay {
 /// A stream that tells what happens on it.
 pub(super) struct Watched<S> {
     stream: S,
+    /// What comes before all that the stream still has.
+    unread: Bytes,
     activity: Arc<Activity>,
     is_at_end: bool,
 }
 
 impl<S> Watched<S> {
-    pub(super) fn new(stream: S, activity: Arc<Activity>) -> Self {
-        Self { stream, activity, is_at_end: false }
+    pub(super) fn new(stream: S, unread: Bytes, activity: Arc<Activity>) -> Self {
+        Self { stream, unread, activity, is_at_end: false }
+    }
+
+    pub(super) fn into_inner(self) -> S {
+        self.stream
     }
 }
 
@@ -242,6 +268,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.unread.is_empty() {
+            let length = self.unread.len().min(buffer.remaining());
+            buffer.put_slice(&self.unread.split_to(length));
+            self.activity.read();
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         let result = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
         if buffer.filled().len() > before {

@@ -13,10 +13,10 @@ use futures_util::{FutureExt, future::BoxFuture};
 use http_body_util::{BodyExt, Empty};
 use hyper::{
     Request, Response, StatusCode, Version,
-    body::Incoming,
+    body::{Bytes, Incoming},
     header::{CONNECTION, HeaderValue},
     server::conn::{http1, http2},
-    service::service_fn,
+    service::{HttpService, service_fn},
 };
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -100,20 +100,36 @@ pub(super) fn serve<H: Handler>(
     });
     let watch = {
         let activity = Arc::clone(&activity);
-        move |stream| TokioIo::new(Watched::new(stream, activity))
+        move |stream, unread| TokioIo::new(Watched::new(stream, unread, Arc::clone(&activity)))
     };
     let shared = Arc::clone(shared);
     let protocols = Arc::clone(&shared.protocols);
     if is_http1 {
-        let serve = move |stream| protocols.http1.serve_connection(watch(stream), service);
-        drive(shared, activity, attached, Dormant::new(stream, serve), is_http1).boxed()
+        let serve = move |stream, unread| {
+            protocols.http1.serve_connection(watch(stream, unread), service.clone())
+        };
+        let connection = Dormant::new(stream, serve, Some(take_apart));
+        drive(shared, activity, attached, connection, is_http1).boxed()
     } else {
-        let serve = move |stream| protocols.http2.serve_connection(watch(stream), service);
-        let mut connection = Dormant::new(stream, serve);
+        let serve = move |stream, unread| {
+            protocols.http2.serve_connection(watch(stream, unread), service.clone())
+        };
+        let mut connection = Dormant::new(stream, serve, None);
         // The server speaks as soon as the client.
         connection.wake();
         drive(shared, activity, attached, connection, is_http1).boxed()
     }
+}
+
+/// The stream of a connection of HTTP/1 that has nothing to do.
+fn take_apart<S>(
+    connection: http1::Connection<TokioIo<Watched<TlsStream<TcpStream>>>, S>,
+) -> (TlsStream<TcpStream>, Bytes)
+where
+    S: HttpService<Incoming, ResBody = ResponseBody, Error = Infallible>,
+{
+    let parts = connection.into_parts();
+    (parts.io.into_inner().into_inner(), parts.read_buf)
 }
 
 async fn answer<H: Handler>(
@@ -167,11 +183,11 @@ async fn drive<H, F, C>(
     is_http1: bool,
 ) -> Outcome
 where
-    F: FnOnce(TlsStream<TcpStream>) -> C + Unpin,
-    C: GracefulConnection<Error = hyper::Error> + Future<Output = Result<(), hyper::Error>>,
+    F: Fn(TlsStream<TcpStream>, Bytes) -> C + Unpin,
+    C: GracefulConnection<Error = hyper::Error> + Future<Output = Result<(), hyper::Error>> + Unpin,
 {
     let limits = &shared.limits;
-    let (mut armed, _) = activity.deadline(limits);
+    let (mut armed, _) = activity.deadline(limits, false);
     let mut timer = pin!(sleep_until(armed));
     let mut drain = pin!(shared.drain.begun());
     let mut is_draining = false;
@@ -194,7 +210,7 @@ where
                 end(&mut connection);
                 continue;
             }
-            let (mut deadline, mut expired) = activity.deadline(limits);
+            let (mut deadline, mut expired) = activity.deadline(limits, connection.is_restless());
             if is_new
                 && !is_ending
                 && let Some(latest) = shared.drain.latest_start().filter(|end| *end <= deadline)
@@ -215,12 +231,16 @@ where
             let is_due = deadline <= armed;
             match expired {
                 Some(Expired::Broken(outcome)) if is_due => return Poll::Ready(outcome),
+                Some(Expired::Rest) if is_due => {
+                    connection.rest();
+                    armed = activity.deadline(limits, false).0;
+                }
                 Some(Expired::Idle) if is_due => {
                     // HTTP/2 says so, in case a request is on its way.
                     is_ending = true;
                     activity.end();
                     end(&mut connection);
-                    armed = activity.deadline(limits).0;
+                    armed = activity.deadline(limits, false).0;
                 }
                 _ => armed = deadline,
             }
@@ -233,8 +253,8 @@ where
 /// Lets a connection end after what it has begun.
 fn end<F, C>(connection: &mut Dormant<F, C>)
 where
-    F: FnOnce(TlsStream<TcpStream>) -> C,
-    C: GracefulConnection,
+    F: Fn(TlsStream<TcpStream>, Bytes) -> C,
+    C: GracefulConnection + Unpin,
 {
     if let Some(connection) = connection.wake() {
         connection.graceful_shutdown();

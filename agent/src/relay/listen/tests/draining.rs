@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::lab::*;
-use crate::relay::listen::Drained;
+use crate::relay::listen::{Drained, activity::REST};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -13,9 +13,13 @@ async fn idle_connections_are_closed() {
     let running = lab.start();
     let mut client = lab.connect().await;
     client.ask("/").await;
+    let mut sleeper = lab.connect().await;
+    sleeper.ask("/").await;
+    tokio::time::sleep(REST * 2).await;
+    client.ask("/").await;
     assert_eq!(wait("the end", running.drain(LONG)).await, Drained { cut: 0 });
-    assert_eq!(client.rest().await, "");
-    lab.ended("served", 1.0).await;
+    assert_eq!(client.rest().await + &sleeper.rest().await, "");
+    lab.ended("served", 2.0).await;
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::lab::*;
+use crate::relay::listen::activity::REST;
 
 /// So short that a test waits for it, and long enough for a good client.
 const SHORT: Duration = Duration::from_millis(300);
@@ -87,6 +88,45 @@ async fn a_connection_without_a_request_is_closed() {
     client.ask("/").await;
     let end = wait("the end", client.stream.read(&mut [0])).await;
     assert_eq!(end.unwrap(), 0, "TLS says goodbye");
+    lab.ended("served", 1.0).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_slept_takes_requests_again() {
+    let mut lab = Lab::new();
+    let _running = lab.start();
+    let mut client = lab.connect().await;
+    for _ in 0..2 {
+        assert!(client.ask("/").await.starts_with("HTTP/1.1 200"));
+        tokio::time::sleep(REST * 2).await;
+    }
+    assert!(client.ask("/").await.starts_with("HTTP/1.1 200"));
+    assert_eq!(lab.asked().len(), 3);
+}
+
+#[tokio::test]
+async fn what_came_before_a_connection_slept_is_read_after_it() {
+    let mut lab = Lab::new();
+    let _running = lab.start();
+    let mut client = lab.connect().await;
+    let second = post("/second", "hello");
+    let (begin, end) = second.split_at(10);
+    client.send(post("/first", "hello") + begin).await;
+    assert!(client.answer().await.starts_with("HTTP/1.1 200"));
+    tokio::time::sleep(REST * 2).await;
+    client.send(end).await;
+    assert!(client.answer().await.starts_with("HTTP/1.1 200"));
+    assert_eq!(lab.asked(), ["POST /first hello", "POST /second hello"]);
+}
+
+#[tokio::test]
+async fn a_connection_that_sleeps_is_closed_in_time() {
+    let mut lab = Lab::new();
+    lab.config.limits.idle_timeout = REST * 2;
+    let _running = lab.start();
+    let mut client = lab.connect().await;
+    client.ask("/").await;
+    assert_eq!(client.rest().await, "");
     lab.ended("served", 1.0).await;
 }
 
