@@ -34,6 +34,8 @@ use crate::{
 /// The longest that a cluster may need to be ready, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
+/// How long copies of a stream may differ to which nothing is added.
+const SETTLE: Duration = Duration::from_secs(10);
 
 /// Kills the servers whose ids are in its directory, then removes that.
 const JANITOR: &str = r#"
@@ -223,11 +225,7 @@ impl Cluster {
     /// If that takes too long.
     pub fn wait_until_current(&self, stream: &str) -> Result<usize> {
         let leads = |node: &Node| {
-            let jsz = node.get("/jsz?streams=true&accounts=true").ok()?;
-            let accounts = jsz.get("account_details")?.as_array()?;
-            let streams = accounts.iter().filter_map(|account| account.get("stream_detail"));
-            let mut streams = streams.filter_map(Value::as_array).flatten();
-            let found = streams.find(|found| found.get("name").is_some_and(|n| n == stream))?;
+            let found = node.stream(stream)?;
             let cluster = found.get("cluster")?;
             let mut replicas = cluster.get("replicas")?.as_array()?.iter();
             let current = replicas.all(|r| r.get("current").is_some_and(|current| current == true));
@@ -237,6 +235,30 @@ impl Cluster {
             self.running().find(|(_, node)| leads(node) == Some(true)).map(|(number, _)| number)
         })
         .with_context(|| format!("{stream}: {}", self.logs()))
+    }
+
+    /// Whether all servers that run come to have the same of this stream, as far as they
+    /// can be asked: messages, bytes, subjects, and the last place. What differs after a
+    /// while is a fault of theirs.
+    #[must_use]
+    pub fn agrees(&self, stream: &str) -> bool {
+        let copy = |node: &Node| {
+            let state = node.stream(stream)?.get("state")?.clone();
+            let field = |name| state.get(name).and_then(Value::as_u64);
+            Some(["messages", "bytes", "num_subjects", "last_seq"].map(field))
+        };
+        let begin = Instant::now();
+        loop {
+            let copies: BTreeSet<_> = self.running().map(|(_, node)| copy(node)).collect();
+            if copies.len() == 1 && !copies.contains(&None) {
+                return true;
+            }
+            if begin.elapsed() > SETTLE {
+                eprintln!("{stream} differs from server to server: {copies:?}");
+                return false;
+            }
+            thread::sleep(POLL);
+        }
     }
 
     /// What the servers logged last.
@@ -327,6 +349,15 @@ impl Drop for Cluster {
 }
 
 impl Node {
+    /// What it says of a stream.
+    fn stream(&self, name: &str) -> Option<Value> {
+        let jsz = self.get("/jsz?streams=true&accounts=true").ok()?;
+        let accounts = jsz.get("account_details")?.as_array()?;
+        let streams = accounts.iter().filter_map(|account| account.get("stream_detail"));
+        let mut streams = streams.filter_map(Value::as_array).flatten();
+        streams.find(|found| found.get("name").is_some_and(|found| found == name)).cloned()
+    }
+
     /// What its monitoring port answers.
     fn get(&self, path: &str) -> Result<Value> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.monitor));
