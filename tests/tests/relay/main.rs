@@ -15,6 +15,7 @@
 //! | `features` | what else can be configured: TLS, proxies, sockets, tokens |
 //! | `secrets` | what is told to nobody |
 //! | `proxied` | what a proxy does to requests and answers |
+//! | `switched` | connections that change to another protocol, or must not |
 //! | `passthrough` | TLS that is not the relay's |
 //! | `exchange` | whether exchangelib, requests and curl reach an Exchange server |
 //! | `service` | fail-over, draining, limits and the access log of the proxy |
@@ -55,6 +56,7 @@ mod proxied;
 mod scan;
 mod secrets;
 mod service;
+mod switched;
 mod way_out;
 
 use std::{path::Path, time::Duration};
@@ -100,6 +102,15 @@ impl Setting {
     /// The sum of a metric.
     fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.agent.metrics().unwrap().sum(name, labels).unwrap_or(0.0)
+    }
+
+    /// Waits until the series with these labels have this sum.
+    fn until(&self, name: &str, labels: &[(&str, &str)], value: f64) {
+        let begin = std::time::Instant::now();
+        while self.metric(name, labels) != value {
+            assert!(begin.elapsed() < SOON, "{name}: {}", self.metric(name, labels));
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 

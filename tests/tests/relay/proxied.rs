@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const QUIET: Duration = Duration::from_millis(400);
 
 /// The server, whose connections the test answers by hand.
-struct Server(TcpListener);
+pub(super) struct Server(TcpListener);
 
 impl Server {
     fn start(lab: &Lab) -> Self {
@@ -35,7 +35,7 @@ impl Server {
     }
 
     /// The next connection.
-    fn accept(&self) -> End<TcpStream> {
+    pub(super) fn accept(&self) -> End<TcpStream> {
         self.0.set_nonblocking(true).unwrap();
         let begin = std::time::Instant::now();
         loop {
@@ -54,7 +54,7 @@ impl Server {
     }
 
     /// Nobody has come but those that were accepted.
-    fn is_quiet(&self) {
+    pub(super) fn is_quiet(&self) {
         self.0.set_nonblocking(true).unwrap();
         std::thread::sleep(QUIET);
         assert_eq!(self.0.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
@@ -62,26 +62,26 @@ impl Server {
 }
 
 /// One end of a connection.
-struct End<S>(S);
+pub(super) struct End<S>(S);
 
-type Tls = StreamOwned<ClientConnection, TcpStream>;
+pub(super) type Tls = StreamOwned<ClientConnection, TcpStream>;
 
 impl<S: Read + Write> End<S> {
-    fn send(&mut self, text: &str) -> &mut Self {
+    pub(super) fn send(&mut self, text: &str) -> &mut Self {
         self.0.write_all(text.as_bytes()).unwrap();
         self.0.flush().unwrap();
         self
     }
 
     /// The next bytes, so many.
-    fn take(&mut self, count: usize) -> String {
+    pub(super) fn take(&mut self, count: usize) -> String {
         let mut bytes = vec![0; count];
         self.0.read_exact(&mut bytes).unwrap();
         String::from_utf8(bytes).unwrap()
     }
 
     /// The next head, with its last empty line.
-    fn head(&mut self) -> String {
+    pub(super) fn head(&mut self) -> String {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
             head.push_str(&self.take(1));
@@ -90,7 +90,7 @@ impl<S: Read + Write> End<S> {
     }
 
     /// The other end has closed, or broken off; nothing came before that.
-    fn is_closed(&mut self) {
+    pub(super) fn is_closed(&mut self) {
         match self.0.read(&mut [0; 1]) {
             Ok(0) => {}
             Ok(_) => panic!("there is something to read"),
@@ -104,7 +104,7 @@ impl<S: Read + Write> End<S> {
 
 impl End<Tls> {
     /// Nothing comes.
-    fn is_quiet(&mut self) {
+    pub(super) fn is_quiet(&mut self) {
         self.0.sock.set_read_timeout(Some(QUIET)).unwrap();
         let error = self.0.read(&mut [0; 1]).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
@@ -113,7 +113,7 @@ impl End<Tls> {
 }
 
 /// A client of the relay, that offers these protocols.
-fn client(lab: &Lab, protocols: &[&[u8]]) -> End<Tls> {
+pub(super) fn client(lab: &Lab, protocols: &[&[u8]]) -> End<Tls> {
     let target = SocketAddr::new(edge(Family::V4), HTTPS);
     let stream = lab.peer(Peer::Exchange).run(|| Ok(TcpStream::connect(target)?)).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -128,7 +128,7 @@ fn client(lab: &Lab, protocols: &[&[u8]]) -> End<Tls> {
     End(tls)
 }
 
-fn setting() -> (Setting, Server) {
+pub(super) fn setting() -> (Setting, Server) {
     let mut setting = Setting::new();
     let server = Server::start(&setting.lab);
     add_proxy(&mut setting.agent, &[server.url()]);
@@ -139,18 +139,18 @@ fn setting() -> (Setting, Server) {
     (setting, server)
 }
 
-fn started() -> (Setting, Server) {
+pub(super) fn started() -> (Setting, Server) {
     let (mut setting, server) = setting();
     setting.agent.start().unwrap();
     (setting, server)
 }
 
-fn post(fields: &str, body: &str) -> String {
+pub(super) fn post(fields: &str, body: &str) -> String {
     format!("POST /EWS/Exchange.asmx HTTP/1.1\r\nHost: {RELAY_NAME}\r\n{fields}\r\n{body}")
 }
 
 /// The values of the fields of a name, in their order.
-fn values<'a>(head: &'a str, name: &str) -> Vec<&'a str> {
+pub(super) fn values<'a>(head: &'a str, name: &str) -> Vec<&'a str> {
     let field = |line: &'a str| {
         let (found, value) = line.split_once(':')?;
         found.eq_ignore_ascii_case(name).then(|| value.trim())

@@ -1,6 +1,12 @@
 //! The proxy in the place of a load balancer: fail-over, draining, limits, the access log.
 
-use std::{fs, thread, time::Duration};
+use std::{
+    fs,
+    io::{ErrorKind, Read as _},
+    net::{SocketAddr, TcpStream},
+    thread,
+    time::Duration,
+};
 
 use exogate_tests::{
     http::{Get, Response},
@@ -25,7 +31,10 @@ fn setting() -> (Setting, [Pega; 2]) {
 
 /// Gets a path through the proxy, on a connection of its own.
 fn get(lab: &Lab, path: &str) -> Reached<Response> {
-    let peer = Peer::Exchange;
+    get_as(Peer::Exchange, lab, path)
+}
+
+fn get_as(peer: Peer, lab: &Lab, path: &str) -> Reached<Response> {
     let get = Get {
         source: Some(peer.address(Family::V4)),
         target: (edge(Family::V4), HTTPS).into(),
@@ -140,6 +149,31 @@ fn an_operator_drains_servers_and_clients_are_told_of_maintenance() {
     ]);
     assert_eq!(serde_json::json!(told), expected, "{log}");
     assert!(!log.contains("hunter2"), "{log}");
+}
+
+#[test]
+fn a_source_has_only_so_many_connections() {
+    let (mut setting, servers) = setting();
+    setting.agent.listener().unwrap().insert("source_connections".to_owned(), 2.into());
+    setting.agent.start().unwrap();
+    let target = SocketAddr::new(edge(Family::V4), HTTPS);
+    let exchange = setting.lab.peer(Peer::Exchange);
+    // They hold their places before they say a word.
+    let mut held: Vec<_> =
+        (0..2).map(|_| exchange.run(|| Ok(TcpStream::connect(target)?)).unwrap()).collect();
+    setting.until("exogate_relay_connections", &[], 2.0);
+    let mut third = exchange.run(|| Ok(TcpStream::connect(target)?)).unwrap();
+    third.set_read_timeout(Some(SOON)).unwrap();
+    let error = third.read(&mut [0; 1]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    let refused = [("result", "source_limit")];
+    setting.until("exogate_relay_connections_total", &refused, 1.0);
+    // Nobody else has fewer for it, and a place that becomes free can be taken.
+    assert_eq!(get_as(Peer::Graph, &setting.lab, "/EWS/other").answer().unwrap().status, 200);
+    held.pop();
+    setting.until("exogate_relay_connections", &[], 1.0);
+    assert_eq!(status(&setting.lab, "/EWS/again"), 200);
+    assert_eq!(count(&servers[0], "/EWS/again"), 1);
 }
 
 #[test]

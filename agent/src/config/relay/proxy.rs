@@ -16,6 +16,36 @@ pub struct Proxy {
     /// What is answered while an operator has drained all servers; an empty 503 if not
     /// given.
     pub maintenance: Option<Maintenance>,
+    /// Protocols that a connection may change to, in lower case.
+    pub upgrades: Vec<String>,
+}
+
+impl Proxy {
+    /// Whether a connection may change to this protocol, as a client names it.
+    #[must_use]
+    pub fn upgrades_to(&self, protocol: &str) -> bool {
+        self.upgrades.iter().any(|allowed| allowed.eq_ignore_ascii_case(protocol))
+    }
+}
+
+/// The protocols of `upgrades`, as they are compared.
+pub(super) fn protocols(given: &[String]) -> Result<Vec<String>, String> {
+    let protocol = |name: &String| {
+        let is_fine =
+            |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-./^_`|~".contains(&byte);
+        if name.is_empty() || !name.bytes().all(is_fine) {
+            return Err(format!(
+                "upgrades: {name:?} is no name of a protocol, such as \"websocket\""
+            ));
+        }
+        let name = name.to_ascii_lowercase();
+        // HTTP again, whose requests nobody would look at.
+        if name == "h2c" || name.starts_with("http/") || name.starts_with("tls/") {
+            return Err(format!("upgrades: {name} is never let through"));
+        }
+        Ok(name)
+    };
+    given.iter().map(protocol).collect()
 }
 
 /// The answer while all servers are drained: 503 with this body.

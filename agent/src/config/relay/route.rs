@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{
     super::value::{self, Size},
     Upstream,
-    proxy::{Maintenance, Proxy},
+    proxy::{self, Maintenance, Proxy},
 };
 
 /// Where Microsoft publishes the keys that it signs tokens with.
@@ -244,6 +244,9 @@ pub(in crate::config) struct RawRoute {
     idle_timeout: Option<Duration>,
     /// Kind `proxy`: what is answered while all servers are drained.
     maintenance: Option<Maintenance>,
+    /// Kind `proxy`: protocols that a connection may change to.
+    #[serde(default)]
+    upgrades: Vec<String>,
 }
 
 impl RawRoute {
@@ -278,7 +281,7 @@ impl RawRoute {
             body_bytes,
             keep_credentials: self.keep_credentials || self.kind == Kind::Proxy,
             silent_after: self.silent_after(),
-            kind: self.kind(&known.host),
+            kind: self.kind(&known.host)?,
         })
     }
 
@@ -294,6 +297,7 @@ impl RawRoute {
             (self.query_secret.is_some(), "query_secret", Kind::Ews),
             (self.idle_timeout.is_some(), "idle_timeout", Kind::Proxy),
             (self.maintenance.is_some(), "maintenance", Kind::Proxy),
+            (!self.upgrades.is_empty(), "upgrades", Kind::Proxy),
         ] {
             if given && kind != self.kind {
                 return Err(format!("{key} is for routes of kind {:?}", kind.name()));
@@ -365,9 +369,9 @@ impl RawRoute {
         }
     }
 
-    fn kind(&self, host: &Option<HeaderValue>) -> RouteKind {
+    fn kind(&self, host: &Option<HeaderValue>) -> Result<RouteKind, String> {
         let subscriptions = self.subscriptions.clone();
-        match self.kind {
+        Ok(match self.kind {
             Kind::Graph => RouteKind::Graph(Graph {
                 handshake: self.handshake.unwrap_or_default(),
                 client_state_file: self.client_state_file.clone(),
@@ -385,8 +389,9 @@ impl RawRoute {
                 idle_timeout: self.idle_timeout.unwrap_or(LONGEST_SILENCE),
                 keep_host: host.is_none(),
                 maintenance: self.maintenance.clone(),
+                upgrades: proxy::protocols(&self.upgrades)?,
             }),
-        }
+        })
     }
 }
 

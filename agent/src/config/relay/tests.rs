@@ -71,8 +71,12 @@ fn a_proxy_takes_what_exchange_takes_and_offers_no_http2() {
     let relay = parse(PROXY).unwrap().relay;
     let [route] = relay.routes.as_slice() else { panic!("{:?}", relay.routes) };
     assert_eq!((route.body_bytes, route.keep_credentials), (64 << 20, true));
-    let proxy =
-        Proxy { idle_timeout: Duration::from_secs(35 * 60), keep_host: true, maintenance: None };
+    let proxy = Proxy {
+        idle_timeout: Duration::from_secs(35 * 60),
+        keep_host: true,
+        maintenance: None,
+        upgrades: Vec::new(),
+    };
     assert_eq!(route.kind, RouteKind::Proxy(proxy));
     assert!(!route.is_stored() && !relay.listeners.first().unwrap().http2);
     assert!(parse(WHOLE).unwrap().relay.listeners.first().unwrap().http2);
@@ -194,6 +198,9 @@ fn a_mistake_is_named_with_what_is_allowed() {
         (PROXY.replace("# of the listener", "http2 = true"), "authenticate a connection"),
         (PROXY.replace("# of the route", "keep_credentials = true"), "not for a proxy"),
         (PROXY.replace("# of the route", "idle_timeout = \"3h\""), "\"1s\" to \"2h\""),
+        (PROXY.replace("# of the route", "upgrades = [\"web socket\"]"), "no name of a protocol"),
+        (PROXY.replace("# of the route", "upgrades = [\"H2C\"]"), "never let through"),
+        (change("path = \"/graph/secret\"", "path = \"/g\"\nupgrades = [\"a\"]"), "\"proxy\""),
         (
             PROXY.replace(
                 "# of the upstream",

@@ -9,13 +9,16 @@ use std::{
     any::Any,
     fmt,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     task::Context,
 };
 
-use futures_util::task::AtomicWaker;
+use futures_util::{future::BoxFuture, task::AtomicWaker};
+use hyper::body::Bytes;
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 use super::sources::Place;
 
@@ -25,6 +28,10 @@ pub trait Attachment: Any + Send + Sync {
     fn poll(&self, cx: &mut Context<'_>);
 }
 
+/// Goes on with the stream of a connection that is not HTTP any more, and what of it was
+/// read already.
+type Takeover = Box<dyn FnOnce(TlsStream<TcpStream>, Bytes) -> BoxFuture<'static, ()> + Send>;
+
 /// What belongs to a connection.
 #[derive(Default)]
 pub struct Attached {
@@ -32,6 +39,7 @@ pub struct Attached {
     place: Option<Place>,
     value: OnceLock<Box<dyn Attachment>>,
     closer: Closer,
+    takeover: OnceLock<Mutex<Option<Takeover>>>,
 }
 
 impl Attached {
@@ -57,6 +65,19 @@ impl Attached {
             value.poll(cx);
         }
         self.closer.poll_closed(cx)
+    }
+
+    /// Hands the connection over, after an answer that changes its protocol.
+    pub fn hand_over(
+        &self,
+        takeover: impl FnOnce(TlsStream<TcpStream>, Bytes) -> BoxFuture<'static, ()> + Send + 'static,
+    ) {
+        let _ = self.takeover.set(Mutex::new(Some(Box::new(takeover))));
+    }
+
+    /// Who the connection was handed over to.
+    pub(super) fn taken_over(&self) -> Option<Takeover> {
+        self.takeover.get()?.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// What ends the connection. It does not keep what is attached alive.

@@ -48,6 +48,8 @@ pub(super) enum Outcome {
     ProtocolError,
     /// Its source has as many connections as it may.
     SourceLimit,
+    /// It changed to another protocol, and that ended.
+    Switched,
     /// Its TLS was passed on to a server.
     PassedOn,
     /// Its TLS was to be passed on, and there was no server.
@@ -58,7 +60,7 @@ pub(super) enum Outcome {
 
 impl Outcome {
     /// Each, in the order of its number.
-    pub(super) const ALL: [Self; 16] = [
+    pub(super) const ALL: [Self; 17] = [
         Self::Served,
         Self::Unused,
         Self::Unlisted,
@@ -72,6 +74,7 @@ impl Outcome {
         Self::NotReading,
         Self::ProtocolError,
         Self::SourceLimit,
+        Self::Switched,
         Self::PassedOn,
         Self::Unreachable,
         Self::Cut,
@@ -93,6 +96,7 @@ impl Outcome {
             Self::NotReading => "not_reading",
             Self::ProtocolError => "protocol_error",
             Self::SourceLimit => "source_limit",
+            Self::Switched => "switched",
             Self::PassedOn => "passed_on",
             Self::Unreachable => "unreachable",
             Self::Cut => "cut",

@@ -69,6 +69,16 @@ where
         }
     }
 
+    /// The stream, of a connection that has ended without closing it, and what of it was
+    /// read and not looked at.
+    pub(super) fn into_stream(self) -> Option<(TlsStream<TcpStream>, Bytes)> {
+        match self.state {
+            State::Awake(connection) => Some(self.unmake?(*Pin::into_inner(connection))),
+            State::Asleep(stream, unread) => Some((*stream, unread)),
+            State::Between => None,
+        }
+    }
+
     /// Whether it is awake and can be put to sleep.
     pub(super) const fn is_restless(&self) -> bool {
         self.unmake.is_some() && matches!(self.state, State::Awake(_))

@@ -192,7 +192,7 @@ where
     let mut drain = pin!(shared.drain.begun());
     let mut is_draining = false;
     let mut is_ending = false;
-    poll_fn(|cx| {
+    let outcome = poll_fn(|cx| {
         loop {
             if let Poll::Ready(Some(awake)) = connection.poll_awake(cx)
                 && let Poll::Ready(result) = awake.poll(cx)
@@ -247,7 +247,19 @@ where
             timer.as_mut().reset(armed);
         }
     })
-    .await
+    .await;
+    if let Some(takeover) = attached.taken_over()
+        && outcome == Outcome::Served
+        && let Some((stream, unread)) = connection.into_stream()
+    {
+        // Its requests, if it has any, cannot be told apart: when we drain it goes on
+        // until the end.
+        tokio::select! {
+            () = takeover(stream, unread) => return Outcome::Switched,
+            () = shared.drain.cut() => return Outcome::Cut,
+        }
+    }
+    outcome
 }
 
 /// Lets a connection end after what it has begun.

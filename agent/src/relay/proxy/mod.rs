@@ -9,6 +9,7 @@
 //! - [`binding`]: credentials that hold for a connection.
 //! - [`upload`], [`download`]: the bodies.
 //! - [`passthrough`]: TLS that is not ours.
+//! - [`tunnel`]: bytes that are not ours, of TLS or of a protocol that was changed to.
 //!
 //! # No identity crosses
 //!
@@ -22,4 +23,5 @@ pub(in crate::relay) mod binding;
 pub(in crate::relay) mod download;
 pub(in crate::relay) mod passthrough;
 pub(in crate::relay) mod session;
+pub(in crate::relay) mod tunnel;
 pub(in crate::relay) mod upload;

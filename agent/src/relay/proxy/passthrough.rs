@@ -5,27 +5,17 @@
 //! holds only where the client's session is the server's own. The source is judged and
 //! the limits hold as for all connections; what is inside is nobody's business here.
 
-use std::{
-    collections::HashMap,
-    io,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectional},
-    net::TcpStream,
-    time::{Instant, sleep_until},
-};
+use tokio::net::TcpStream;
 
+use super::tunnel;
 use crate::{
     config,
     relay::{
         listen::{Passage, Passed, Peer},
-        upstream::{Pool, Progress, after},
+        upstream::Pool,
     },
 };
 
@@ -84,68 +74,9 @@ impl Passage for To {
                     return Passed::Unreachable;
                 }
             };
-            let server = &mut tunnel.stream;
-            if server.write_all(&said).await.is_ok() {
-                // Whoever breaks off, the other one is told by the end of its connection.
-                let _ = between(stream, server, self.idle_timeout).await;
-            }
+            // Whoever breaks off, the other one is told by the end of its connection.
+            let _ = tunnel::pass(stream, &mut tunnel.stream, &said, self.idle_timeout).await;
             Passed::On
         })
-    }
-}
-
-/// Copies both ways until both have ended, one breaks off, or nothing has come from
-/// either for so long.
-async fn between(client: TcpStream, server: &mut TcpStream, limit: Duration) -> io::Result<()> {
-    let progress = Progress::new();
-    let mut client = Seen { stream: client, progress: &progress };
-    let mut server = Seen { stream: server, progress: &progress };
-    let mut copying = Box::pin(copy_bidirectional(&mut client, &mut server));
-    loop {
-        let end = after(progress.last(), limit);
-        tokio::select! {
-            copied = &mut copying => return copied.map(drop),
-            () = sleep_until(end) => {
-                if after(progress.last(), limit) <= Instant::now() {
-                    return Err(io::ErrorKind::TimedOut.into());
-                }
-            }
-        }
-    }
-}
-
-/// A stream that tells when something comes.
-struct Seen<'a, S> {
-    stream: S,
-    progress: &'a Progress,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Seen<'_, S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        self.progress.moved();
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Seen<'_, S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

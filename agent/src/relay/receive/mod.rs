@@ -19,7 +19,12 @@ mod proxy;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use hyper::{Request, Response, StatusCode, body::Bytes, http::request::Parts};
+use hyper::{
+    Request, Response, StatusCode,
+    body::Bytes,
+    header::{HeaderValue, UPGRADE},
+    http::request::Parts,
+};
 use tokio::time::Instant;
 
 use self::answer::empty;
@@ -94,8 +99,8 @@ struct Inbound<'a> {
     target: &'a Target,
     peer: &'a Peer,
     since: Instant,
-    /// Whether it asks for another protocol.
-    is_upgrade: bool,
+    /// The other protocols that it asks for, a line each.
+    upgrades: Vec<HeaderValue>,
 }
 
 impl Handler for Receiver {
@@ -135,9 +140,10 @@ impl Receiver {
         let entry = self
             .access_log
             .then(|| access::Entry::new(&method, &head.headers, &target, &room.route));
-        let is_upgrade = proxy::is_upgrade(&head.headers);
+        // Before what says so is removed.
+        let upgrades = head.headers.get_all(UPGRADE).iter().cloned().collect();
         forward::clean(&mut head.headers, &room.route, target.host(), source);
-        let inbound = Inbound { head, body: Some(body), target: &target, peer, since, is_upgrade };
+        let inbound = Inbound { head, body: Some(body), target: &target, peer, since, upgrades };
         let response = match &room.kind {
             Kind::Graph { checks, handshake } => {
                 graph::receive(room, checks, *handshake, inbound).await

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use futures_util::FutureExt as _;
 use http_body_util::{BodyExt as _, Full};
 use hyper::{
     Method, Request, Response, StatusCode, Uri, Version,
@@ -16,14 +17,16 @@ use crate::{
     config::{self, Proxy},
     relay::{
         Body,
+        listen::Peer,
         proxy::{
             binding,
             download::Download,
             session::{self, Session},
+            tunnel,
             upload::{Fault, Gate, Upload},
         },
         route::rewrite,
-        upstream::{Answered, Progress, SendError},
+        upstream::{Answered, Pinned, Progress, SendError, Streamed, Switched},
     },
 };
 
@@ -33,9 +36,9 @@ pub(super) async fn receive(
     maintenance: &Maintenance,
     mut inbound: Inbound<'_>,
 ) -> Response<Body> {
-    if inbound.is_upgrade {
+    let Ok(upgrade) = upgrade(proxy, &inbound) else {
         return room.refuse("upgrade", StatusCode::FORBIDDEN);
-    }
+    };
     // Streams of HTTP/2 share a connection, and with it an identity.
     let session = Session::of(inbound.peer).filter(|_| inbound.head.version < Version::HTTP_2);
     let Some(session) = session else {
@@ -51,7 +54,7 @@ pub(super) async fn receive(
     let authenticates = binding::authenticates(&inbound.head.headers);
     let progress = Arc::new(Progress::new());
     let fault = Arc::new(OnceLock::new());
-    let (request, gate) = match request(room, proxy, &mut inbound, &progress, &fault) {
+    let (request, gate) = match request(room, proxy, &mut inbound, upgrade, &progress, &fault) {
         Ok(request) => request,
         Err(Some(fault)) => return last(room.refuse(fault.name(), fault.status())),
         Err(None) => return room.refuse("upstream_target", StatusCode::BAD_REQUEST),
@@ -60,7 +63,7 @@ pub(super) async fn receive(
     let was_bound =
         authenticates || pinned.as_ref().is_some_and(|pinned| pinned.is_authenticated());
     let sent = room.pool.send_pinned(pinned, request, authenticates, &progress, &client).await;
-    let Answered { response, pinned, is_last } = match sent {
+    let Answered { response, pinned, is_last, switched } = match sent {
         Ok(answered) => answered,
         Err(error) => {
             let answer = failed(room, &error, fault.get().copied());
@@ -70,6 +73,9 @@ pub(super) async fn receive(
     };
     if binding::challenges(response.headers()) {
         pinned.authenticate();
+    }
+    if let Some(switched) = switched {
+        return switch(inbound.peer, proxy, response, pinned, switched);
     }
     // An answer in the place of "continue": the body is not wanted, so neither end can
     // tell where a next request would begin.
@@ -90,6 +96,7 @@ fn request(
     room: &Room,
     proxy: &Proxy,
     inbound: &mut Inbound<'_>,
+    upgrade: Option<HeaderValue>,
     progress: &Arc<Progress>,
     fault: &Arc<OnceLock<Fault>>,
 ) -> Result<Prepared, Option<Fault>> {
@@ -108,6 +115,10 @@ fn request(
     let body = inbound.body.take().filter(|body| !body.is_end_stream());
     if body.is_none() || !expects {
         headers.remove(EXPECT);
+    }
+    if let Some(protocol) = upgrade {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, protocol);
     }
     let gate = (expects && body.is_some()).then(Arc::<Gate>::default);
     let body = match body {
@@ -189,7 +200,49 @@ fn last(mut response: Response<Body>) -> Response<Body> {
     response
 }
 
-/// Whether a request asks for another protocol, before what says so is removed.
-pub(super) fn is_upgrade(request: &hyper::HeaderMap) -> bool {
-    request.contains_key(UPGRADE)
+/// The protocol that a request may change its connection to, if it asks for one. An error
+/// if it asks for what is not allowed, or in a way that leaves doubts.
+fn upgrade(proxy: &Proxy, inbound: &Inbound<'_>) -> Result<Option<HeaderValue>, ()> {
+    let protocol = match inbound.upgrades.as_slice() {
+        [] => return Ok(None),
+        [one] => one,
+        _ => return Err(()),
+    };
+    let has_body = inbound.body.as_ref().is_some_and(|body| !body.is_end_stream());
+    let is_plain =
+        inbound.head.method == Method::GET && inbound.head.version == Version::HTTP_11 && !has_body;
+    let is_allowed = protocol.to_str().is_ok_and(|protocol| proxy.upgrades_to(protocol));
+    if is_plain && is_allowed { Ok(Some(protocol.clone())) } else { Err(()) }
+}
+
+/// Tells the client that the protocol changes. What comes after that is nobody's business
+/// here, and goes both ways until the connection ends.
+fn switch(
+    peer: &Peer,
+    proxy: &Proxy,
+    response: Response<Streamed>,
+    pinned: Pinned,
+    switched: Switched,
+) -> Response<Body> {
+    let (mut head, body) = response.into_parts();
+    head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    head.headers.insert(UPGRADE, switched.protocol.clone());
+    let limit = proxy.idle_timeout;
+    peer.attached.hand_over(move |stream, unread| {
+        async move {
+            // It counts as under way, and as a connection to its server, until the end.
+            let (_answer, mut pinned) = (body, pinned);
+            let server = match switched.stream(&mut pinned).await {
+                Ok(server) => server,
+                Err(error) => {
+                    tracing::debug!(%error, "a server ended while it changed the protocol");
+                    return;
+                }
+            };
+            // Whoever breaks off, the other one is told by the end of its connection.
+            let _ = tunnel::pass(stream, server, &unread, limit).await;
+        }
+        .boxed()
+    });
+    Response::from_parts(head, Body::default())
 }

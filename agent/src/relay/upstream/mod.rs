@@ -74,7 +74,7 @@ use self::{
 pub(in crate::relay) use self::{
     circuit::after,
     outbound::remove_hop_by_hop,
-    pinned::{Answered, Client, OnEnd, Pinned, Streamed},
+    pinned::{Answered, Client, OnEnd, Pinned, Streamed, Switched},
     progress::Progress,
 };
 use crate::config::{self, Balance};

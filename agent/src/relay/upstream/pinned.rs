@@ -25,12 +25,14 @@ use std::{
 };
 
 use hyper::{
-    Request, Response, Version,
+    Request, Response, StatusCode, Version,
     body::{Bytes, Frame, Incoming, SizeHint},
     client::conn::{TrySendError, http1},
-    header::{CONNECTION, HOST},
+    header::{CONNECTION, HOST, HeaderValue, UPGRADE},
     http::response::Parts,
+    upgrade::{OnUpgrade, Upgraded},
 };
+use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -111,6 +113,29 @@ pub(in crate::relay) struct Answered {
     pub(in crate::relay) pinned: Pinned,
     /// Whether the server closes the connection after it.
     pub(in crate::relay) is_last: bool,
+    /// There if the server changes the protocol, as it was asked to.
+    pub(in crate::relay) switched: Option<Switched>,
+}
+
+/// The change of a connection to another protocol.
+pub(in crate::relay) struct Switched {
+    /// The protocol, as the server names it.
+    pub(in crate::relay) protocol: HeaderValue,
+    on_upgrade: OnUpgrade,
+}
+
+impl Switched {
+    /// The bytes of the server that changed the protocol on this connection.
+    pub(in crate::relay) async fn stream(
+        mut self,
+        pinned: &mut Pinned,
+    ) -> hyper::Result<TokioIo<Upgraded>> {
+        let upgraded = poll_fn(|cx| {
+            pinned.drive(cx);
+            Pin::new(&mut self.on_upgrade).poll(cx)
+        });
+        upgraded.await.map(TokioIo::new)
+    }
 }
 
 /// The body of an answer, which the connection's own task brings. While it lives, the
@@ -144,7 +169,8 @@ impl hyper::body::Body for Streamed {
 impl Pool {
     /// The answer to a client's request, by its own connection: the one that it has, or a
     /// new one. `authenticates`: the request carries credentials that will
-    /// hold for the connection. The request names a path alone, and the
+    /// hold for the connection. The request names a path alone, has only fields that may
+    /// go to a server, and `Upgrade` if it may change the protocol; the
     /// server's own `Host` is set if it has none. Safe to cancel: the connection ends.
     ///
     /// # Errors
@@ -158,7 +184,6 @@ impl Pool {
         progress: &Progress,
         client: &Client,
     ) -> Result<Answered, SendError> {
-        remove_hop_by_hop(request.headers_mut());
         self.caller.set(request.headers_mut());
         let replay = Replay::of(&request).filter(|_| !authenticates);
         let deadline = after(Instant::now(), self.response_timeout());
@@ -254,7 +279,7 @@ impl Pool {
             sender,
             is_authenticated: AtomicBool::new(false),
             on_end: Arc::clone(&client.on_end),
-            driver: Some(Box::pin(connection)),
+            driver: Some(Box::pin(connection.with_upgrades())),
         })
     }
 
@@ -281,6 +306,7 @@ impl Pool {
             attempt.spoilt(Outcome::Busy);
             return Err(Failed { error, unsent: Some(request) });
         }
+        let asks = request.headers().get(UPGRADE).cloned();
         if authenticates {
             // Before a byte of it is sent: from here on the connection is somebody's.
             pinned.authenticate();
@@ -310,14 +336,22 @@ impl Pool {
             return Err(Failed { error, unsent: None });
         };
         match sent {
-            Ok(response) => {
+            Ok(mut response) => {
                 pinned.server.metrics.seconds.observe(began.elapsed().as_secs_f64());
+                let switched = match switched(asks.as_ref(), &mut response) {
+                    Ok(switched) => switched,
+                    Err(problem) => {
+                        let error = SendError::Invalid { server: name, problem };
+                        attempt.failed(Outcome::Invalid, error.to_string());
+                        return Err(Failed { error, unsent: None });
+                    }
+                };
                 let response = self.judge(&pinned.server, attempt, response);
                 let (mut head, body) = response.into_parts();
                 let is_last = is_last(&head);
                 remove_hop_by_hop(&mut head.headers);
                 let response = Response::from_parts(head, Streamed { body, _place: place });
-                Ok(Answered { response, pinned, is_last })
+                Ok(Answered { response, pinned, is_last, switched })
             }
             Err(error) => Err(failed(attempt, name, error)),
         }
@@ -339,6 +373,23 @@ impl Pool {
         }
         response
     }
+}
+
+/// The change of protocol that an answer speaks of.
+fn switched(
+    asked: Option<&HeaderValue>,
+    answer: &mut Response<Incoming>,
+) -> Result<Option<Switched>, String> {
+    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(None);
+    }
+    let is_asked = |given: &&HeaderValue| {
+        asked.is_some_and(|asked| asked.as_bytes().eq_ignore_ascii_case(given.as_bytes()))
+    };
+    let Some(protocol) = answer.headers().get(UPGRADE).filter(is_asked).cloned() else {
+        return Err("it changes to a protocol that was not asked for".to_owned());
+    };
+    Ok(Some(Switched { protocol, on_upgrade: hyper::upgrade::on(answer) }))
 }
 
 /// Whether a server closes its connection after an answer (RFC 9112, 9.3).
