@@ -71,6 +71,11 @@ impl TryFrom<String> for Size {
     }
 }
 
+/// A [`Size`], as bytes.
+pub(super) fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    Size::deserialize(deserializer).map(|Size(bytes)| bytes)
+}
+
 /// Where the web service is.
 pub(super) fn base_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let text = String::deserialize(deserializer)?;

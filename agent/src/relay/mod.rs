@@ -155,6 +155,7 @@ impl Relay {
         let pools = pools.collect::<Result<Vec<_>, _>>()?;
         let spool = OpenSpool::default();
         let metrics = receive::Metrics::register(registry)?;
+        let memory = receive::Memory::new(relay.general.body_memory, registry)?;
         let mut endpoints: BTreeMap<String, Arc<SlowAnswers>> = BTreeMap::new();
         let mut rooms = Vec::new();
         for route in &relay.routes {
@@ -168,6 +169,7 @@ impl Relay {
                 kind,
                 pool: Arc::clone(pool),
                 spool: spool.clone(),
+                memory: memory.clone(),
                 metrics: metrics.of(&route.name),
                 silence: Arc::new(Silence::new(route.silent_after)),
                 endpoint,

@@ -10,7 +10,7 @@ use exogate_tests::{
     raw::{Below, Ended, exchanges},
 };
 
-use super::{SOON, Setting, identities::add_proxy};
+use super::{SOON, Setting, identities::add_proxy, proxied::client};
 
 /// The listener's limits in these tests. Only who has no request may be idle longer: on a
 /// busy machine senders that mean well are that, too.
@@ -337,6 +337,32 @@ fn whoever_is_slow_is_cut_off_and_holds_nobody_up() {
     assert!(result("header_timeout") >= 90.0);
     assert!(result("handshake_timeout") >= 60.0);
     assert_eq!(setting.metric("exogate_relay_request_panics_total", &[]), 0.0);
+}
+
+#[test]
+fn bodies_that_are_held_back_do_not_take_all_memory() {
+    let mut setting = Setting::new();
+    setting.agent.set("relay.body_memory", "1MiB").unwrap();
+    setting.agent.start().unwrap();
+    let held = |bytes: u32| setting.until("exogate_relay_body_memory_bytes", &[], bytes.into());
+    let most = 600 << 10;
+    let slow = format!("{}Content-Length: {}\r\n\r\n", head("HTTP/1.1"), most + 1);
+    let slow = slow + &" ".repeat(most);
+    let mut first = client(&setting.lab, &[]);
+    first.send(&slow);
+    held(most.try_into().unwrap());
+    let mut second = client(&setting.lab, &[]);
+    second.send(&slow);
+    assert!(second.head().starts_with("HTTP/1.1 503 "));
+    let reason = [("reason", "no_memory")];
+    assert_eq!(setting.metric("exogate_relay_refused_total", &reason), 1.0);
+    // What is small finds room, and what was taken comes back.
+    let mut third = client(&setting.lab, &[]);
+    third.send(&whole("small"));
+    assert!(third.head().starts_with("HTTP/1.1 202 "));
+    held(most.try_into().unwrap());
+    drop(first);
+    held(0);
 }
 
 #[test]

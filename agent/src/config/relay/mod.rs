@@ -71,13 +71,16 @@ pub struct General {
     pub drain: Duration,
     /// Whether each request is logged.
     pub access_log: bool,
+    /// Bytes of bodies that are held in memory at once, of all routes together.
+    #[serde(deserialize_with = "value::size")]
+    pub body_memory: usize,
 }
 
 impl Default for General {
     fn default() -> Self {
         // Below systemd's default of 90 s, and above the 25 s that an upstream may
         // take to answer.
-        Self { drain: Duration::from_secs(30), access_log: false }
+        Self { drain: Duration::from_secs(30), access_log: false, body_memory: 256 << 20 }
     }
 }
 
@@ -148,6 +151,16 @@ pub(super) fn resolve(raw: &Raw<'_>) -> Result<Relay, Fault> {
     let spool = raw.spool.get_ref().define(raw.state_directory);
     let spool = spool.map_err(|message| Fault::new(raw.spool.span(), message))?;
     let general = raw.general.clone();
+    let held = routes.iter().filter(|route| !matches!(route.kind, RouteKind::Proxy(_)));
+    if let Some(route) = held.max_by_key(|route| route.body_bytes)
+        && general.body_memory < route.body_bytes
+    {
+        let message = format!(
+            "relay.body_memory must be at least body_size of each route; {} has {} bytes",
+            route.name, route.body_bytes
+        );
+        return Err(Fault::new(raw.spool.span(), message));
+    }
     Ok(Relay { listeners, routes, passthroughs, upstreams, spool, general })
 }
 

@@ -198,6 +198,7 @@ fn a_mistake_is_named_with_what_is_allowed() {
         (PROXY.replace("# of the listener", "http2 = true"), "authenticate a connection"),
         (PROXY.replace("# of the route", "keep_credentials = true"), "not for a proxy"),
         (PROXY.replace("# of the route", "idle_timeout = \"3h\""), "\"1s\" to \"2h\""),
+        (format!("{WHOLE}\n[relay]\nbody_memory = \"1KiB\""), "at least body_size"),
         (PROXY.replace("# of the route", "upgrades = [\"web socket\"]"), "no name of a protocol"),
         (PROXY.replace("# of the route", "upgrades = [\"H2C\"]"), "never let through"),
         (change("path = \"/graph/secret\"", "path = \"/g\"\nupgrades = [\"a\"]"), "\"proxy\""),

@@ -6,6 +6,7 @@ use hyper::{
     body::{Body as _, Bytes},
 };
 
+use super::memory::Held;
 use crate::relay::listen::{BodyError, RequestBody};
 
 /// Why a body was not read.
@@ -17,6 +18,8 @@ pub(super) enum BadBody {
     TooSlow,
     /// It ended before its end, or was badly framed.
     Broken,
+    /// All routes together hold as much as they may.
+    NoMemory,
 }
 
 impl BadBody {
@@ -26,6 +29,7 @@ impl BadBody {
             Self::TooLarge => "body_too_large",
             Self::TooSlow => "body_too_slow",
             Self::Broken => "body_broken",
+            Self::NoMemory => "no_memory",
         }
     }
 
@@ -35,22 +39,41 @@ impl BadBody {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::Broken => StatusCode::BAD_REQUEST,
+            Self::NoMemory => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }
 
-/// Reads a body of at most `limit` bytes.
-pub(super) async fn read(body: RequestBody, limit: usize) -> Result<Bytes, BadBody> {
+/// Reads a body of at most `limit` bytes, which `held` makes room for.
+pub(super) async fn read(
+    body: RequestBody,
+    limit: usize,
+    held: &mut Held,
+) -> Result<Bytes, BadBody> {
     // What is announced to be too large is not read at all.
     if body.size_hint().lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
         return Err(BadBody::TooLarge);
     }
-    match Limited::new(body, limit).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(BadBody::TooLarge),
-        Err(error) => match error.downcast_ref() {
-            Some(BodyError::TimedOut(_)) => Err(BadBody::TooSlow),
-            _ => Err(BadBody::Broken),
-        },
+    let mut body = Limited::new(body, limit);
+    // Most come in one part, which is taken as it is.
+    let mut first = Bytes::new();
+    let mut all = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| match error.downcast_ref() {
+            _ if error.is::<LengthLimitError>() => BadBody::TooLarge,
+            Some(BodyError::TimedOut(_)) => BadBody::TooSlow,
+            _ => BadBody::Broken,
+        })?;
+        let Ok(part) = frame.into_data() else { continue };
+        if !held.grow(part.len()) {
+            return Err(BadBody::NoMemory);
+        }
+        if first.is_empty() && all.is_empty() {
+            first = part;
+        } else {
+            all.extend_from_slice(&std::mem::take(&mut first));
+            all.extend_from_slice(&part);
+        }
     }
+    Ok(if all.is_empty() { first } else { all.into() })
 }

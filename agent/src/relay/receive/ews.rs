@@ -36,7 +36,7 @@ pub(super) async fn receive(
     if let Err(bad) = checks.guard(&inbound.head, inbound.target) {
         return room.refuse(bad.name(), StatusCode::NOT_FOUND);
     }
-    let body = match room.read(inbound.body.take()).await {
+    let (body, _held) = match room.read(inbound.body.take()).await {
         Ok(body) => body,
         Err(refusal) => return refusal,
     };

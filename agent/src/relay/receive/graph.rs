@@ -55,7 +55,7 @@ fn deadline(since: Instant) -> Instant {
 }
 
 async fn accept(room: &Room, checks: &Checks, mut inbound: Inbound<'_>) -> Response<Body> {
-    let body = match room.read(inbound.body.take()).await {
+    let (body, _held) = match room.read(inbound.body.take()).await {
         Ok(body) => body,
         Err(refusal) => return refusal,
     };

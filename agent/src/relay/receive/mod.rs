@@ -13,6 +13,7 @@ mod answer;
 mod body;
 mod ews;
 mod graph;
+mod memory;
 mod metrics;
 mod proxy;
 
@@ -27,9 +28,10 @@ use hyper::{
 };
 use tokio::time::Instant;
 
-use self::answer::empty;
+use self::{answer::empty, memory::Held};
 pub(super) use self::{
     ews::answered,
+    memory::Memory,
     metrics::{Clocked, Metrics, RouteMetrics, Watched},
     proxy::Maintenance,
 };
@@ -64,6 +66,8 @@ pub(super) struct Room {
     pub(super) pool: Arc<Pool>,
     /// Where the route stores, if it does.
     pub(super) spool: OpenSpool,
+    /// Shared by all routes.
+    pub(super) memory: Memory,
     pub(super) metrics: RouteMetrics,
     pub(super) silence: Arc<Silence>,
     /// Shared by all routes of a host that Graph notifies; what Exchange waits for is
@@ -173,11 +177,12 @@ impl Room {
         empty(status)
     }
 
-    /// Reads the body, or refuses it.
-    async fn read(&self, body: Option<RequestBody>) -> Result<Bytes, Response<Body>> {
-        let Some(body) = body else { return Ok(Bytes::new()) };
-        match body::read(body, self.route.body_bytes).await {
-            Ok(body) => Ok(body),
+    /// Reads the body, or refuses it. Its room in memory is to be kept as long as it.
+    async fn read(&self, body: Option<RequestBody>) -> Result<(Bytes, Held), Response<Body>> {
+        let mut held = self.memory.hold();
+        let Some(body) = body else { return Ok((Bytes::new(), held)) };
+        match body::read(body, self.route.body_bytes, &mut held).await {
+            Ok(body) => Ok((body, held)),
             Err(bad) => Err(self.refuse(bad.name(), bad.status())),
         }
     }
