@@ -90,6 +90,8 @@ where
         self.state = match mem::replace(&mut self.state, State::Between) {
             State::Awake(connection) => {
                 let (stream, unread) = unmake(*Pin::into_inner(connection));
+                // Empty, it would still hold the buffer that it was read into.
+                let unread = if unread.is_empty() { Bytes::new() } else { unread };
                 State::Asleep(Box::new(stream), unread)
             }
             other => other,
