@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
-use super::connection::Failure;
+use super::{connection::Failure, metrics::Outcome};
 use crate::tls;
 
 /// Why a pool cannot be made.
@@ -115,6 +115,18 @@ impl SendError {
             Failure::Request(error) if error.is_user() => Self::Request { server, problem },
             Failure::Request(error) if error.is_parse() => Self::Invalid { server, problem },
             Failure::Request(_) => Self::Reset { server, problem },
+        }
+    }
+
+    /// What became of the request at a server that was asked.
+    pub(super) const fn outcome(&self) -> Outcome {
+        match self {
+            Self::Connect { .. } | Self::Unavailable { .. } | Self::Stopping(_) => Outcome::Connect,
+            Self::Busy { .. } => Outcome::Busy,
+            Self::Timeout { .. } => Outcome::Timeout,
+            Self::Reset { .. } => Outcome::Reset,
+            Self::Invalid { .. } => Outcome::Invalid,
+            Self::Request { .. } => Outcome::Request,
         }
     }
 

@@ -44,7 +44,7 @@ use std::{
 };
 
 use hyper::{
-    HeaderMap, Request, Response, StatusCode,
+    HeaderMap, Request, Response,
     header::{HOST, HeaderName, HeaderValue},
 };
 use tokio::{
@@ -318,15 +318,7 @@ impl Pool {
         let began = Instant::now();
         let error = match timeout_at(deadline, server.connections.send(request)).await {
             Ok(Ok(response)) => {
-                server.metrics.seconds.observe(began.elapsed().as_secs_f64());
-                let status = response.status();
-                let outcome =
-                    if status.is_server_error() { Outcome::ServerError } else { Outcome::Ok };
-                if is_not_there(status) {
-                    attempt.failed(outcome, format!("{} answered {status}", server.name));
-                } else {
-                    attempt.succeeded(outcome);
-                }
+                attempt.answered(response.status(), began.elapsed());
                 return Ok(response);
             }
             Ok(Err(failure)) => SendError::of(&server.name, &failure),
@@ -334,17 +326,9 @@ impl Pool {
                 SendError::Timeout { server: server.name.clone(), after: self.response_timeout }
             }
         };
-        let outcome = match &error {
-            SendError::Connect { .. } => Outcome::Connect,
-            SendError::Timeout { .. } => Outcome::Timeout,
-            SendError::Invalid { .. } => Outcome::Invalid,
-            SendError::Request { .. } => Outcome::Request,
-            _ => Outcome::Reset,
-        };
-        if outcome == Outcome::Request {
-            attempt.spoilt(outcome);
-        } else {
-            attempt.failed(outcome, error.to_string());
+        match error.outcome() {
+            Outcome::Request => attempt.spoilt(Outcome::Request),
+            outcome => attempt.failed(outcome, error.to_string()),
         }
         Err(error)
     }
@@ -356,13 +340,4 @@ impl Pool {
             last: last.unwrap_or_else(|| "all are on trial".to_owned()),
         }
     }
-}
-
-/// What a proxy, or a server that starts or stops, answers for an application that
-/// cannot be reached.
-const fn is_not_there(status: StatusCode) -> bool {
-    matches!(
-        status,
-        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
-    )
 }

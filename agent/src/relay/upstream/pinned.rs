@@ -39,7 +39,7 @@ use super::{
     Pool, SendError, after,
     answer::Place,
     circuit::Admission,
-    is_not_there,
+    connection::Failure,
     metrics::Outcome,
     outbound::remove_hop_by_hop,
     progress::Progress,
@@ -337,7 +337,6 @@ impl Pool {
         };
         match sent {
             Ok(mut response) => {
-                pinned.server.metrics.seconds.observe(began.elapsed().as_secs_f64());
                 let switched = match switched(asks.as_ref(), &mut response) {
                     Ok(switched) => switched,
                     Err(problem) => {
@@ -346,32 +345,15 @@ impl Pool {
                         return Err(Failed { error, unsent: None });
                     }
                 };
-                let response = self.judge(&pinned.server, attempt, response);
+                attempt.answered(response.status(), began.elapsed());
                 let (mut head, body) = response.into_parts();
                 let is_last = is_last(&head);
                 remove_hop_by_hop(&mut head.headers);
                 let response = Response::from_parts(head, Streamed { body, _place: place });
                 Ok(Answered { response, pinned, is_last, switched })
             }
-            Err(error) => Err(failed(attempt, name, error)),
+            Err(error) => Err(failed(attempt, &name, error)),
         }
-    }
-
-    /// What an answer says of its server.
-    fn judge(
-        &self,
-        server: &Server,
-        attempt: Attempt<'_>,
-        response: Response<Incoming>,
-    ) -> Response<Incoming> {
-        let status = response.status();
-        let outcome = if status.is_server_error() { Outcome::ServerError } else { Outcome::Ok };
-        if is_not_there(status) {
-            attempt.failed(outcome, format!("{} answered {status}", server.name));
-        } else {
-            attempt.succeeded(outcome);
-        }
-        response
     }
 }
 
@@ -406,26 +388,18 @@ fn is_last(answer: &Parts) -> bool {
     }
 }
 
-fn failed(attempt: Attempt<'_>, server: String, error: TrySendError<Request<Body>>) -> Failed {
-    let (error, unsent) = {
-        let mut error = error;
-        let unsent = error.take_message();
-        (error.into_error(), unsent)
+fn failed(attempt: Attempt<'_>, server: &str, mut error: TrySendError<Request<Body>>) -> Failed {
+    let unsent = error.take_message();
+    let error = error.into_error();
+    let failure = match unsent {
+        Some(_) => Failure::Connect(error.into()),
+        None => Failure::Request(error),
     };
-    let problem = chain(&error);
-    let (outcome, error) = if unsent.is_some() {
-        (Outcome::Connect, SendError::Connect { server, problem })
-    } else if error.is_user() {
-        (Outcome::Request, SendError::Request { server, problem })
-    } else if error.is_parse() {
-        (Outcome::Invalid, SendError::Invalid { server, problem })
-    } else {
-        (Outcome::Reset, SendError::Reset { server, problem })
-    };
-    match outcome {
+    let error = SendError::of(server, &failure);
+    match error.outcome() {
         // The server closed an idle connection, as it may; or the client's body broke.
-        Outcome::Connect | Outcome::Request => attempt.spoilt(outcome),
-        _ => attempt.failed(outcome, error.to_string()),
+        outcome @ (Outcome::Connect | Outcome::Request) => attempt.spoilt(outcome),
+        outcome => attempt.failed(outcome, error.to_string()),
     }
     Failed { error, unsent }
 }

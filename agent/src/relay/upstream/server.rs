@@ -1,11 +1,14 @@
 //! One server of a pool: its places, its circuit, its metrics.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
-use hyper::{Uri, header::HeaderValue};
+use hyper::{StatusCode, Uri, header::HeaderValue};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -250,6 +253,18 @@ pub(super) struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
+    /// The server answered, which took so long.
+    pub(super) fn answered(self, status: StatusCode, took: Duration) {
+        let server = self.server;
+        server.metrics.seconds.observe(took.as_secs_f64());
+        let outcome = if status.is_server_error() { Outcome::ServerError } else { Outcome::Ok };
+        if is_not_there(status) {
+            self.failed(outcome, format!("{} answered {status}", server.name));
+        } else {
+            self.succeeded(outcome);
+        }
+    }
+
     /// The server answered as one that is well.
     pub(super) fn succeeded(mut self, outcome: Outcome) {
         self.end(outcome);
@@ -281,4 +296,13 @@ impl Drop for Attempt<'_> {
             self.server.change(|circuit| circuit.abandoned(self.admitted, Instant::now()));
         }
     }
+}
+
+/// What a proxy, or a server that starts or stops, answers for an application that
+/// cannot be reached.
+const fn is_not_there(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
+    )
 }
