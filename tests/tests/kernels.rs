@@ -24,7 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use exogate::gate::{Attach, Gate, Options};
+use exogate::gate::{Attach, Count, Gate, Options, Program, Spares};
 use exogate_ebpf::{
     compile::compile,
     packet::LinkLayer,
@@ -54,6 +54,16 @@ const DONE: &str = "test result: ";
 
 #[test]
 fn a_gate_is_attached_pinned_published_to_and_taken_over() {
+    beside_a_veth_pair(async |pins| attach(pins).await);
+}
+
+#[test]
+fn a_program_that_was_made_before_its_interface_is_put_on_it_and_taken_over() {
+    beside_a_veth_pair(async |pins| attach_spare(pins).await);
+}
+
+/// Calls with a pin directory, in a network namespace that has `gate0`.
+fn beside_a_veth_pair(call: impl AsyncFnOnce(&Path) + Send + 'static) {
     let scratch = tempfile::tempdir().unwrap();
     let pins = scratch.path().to_owned();
     let none: Option<&str> = None;
@@ -69,7 +79,7 @@ fn a_gate_is_attached_pinned_published_to_and_taken_over() {
             .unwrap();
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(attach(&pins.join("exogate")));
+            runtime.block_on(call(&pins.join("exogate")));
         }
     });
     let done = done.join();
@@ -81,7 +91,7 @@ async fn attach(pin_directory: &Path) {
     let table = compile(&verdict::spec::policy()).unwrap();
     let options =
         Options { attach: Attach::Auto, capacity: 1000, pin_directory: pin_directory.to_owned() };
-    let mut gate = Gate::open("gate0", &options, &table).await.unwrap();
+    let mut gate = Gate::open("gate0", &options, &table, &mut Spares::default()).await.unwrap();
     assert!(!gate.adopted());
     let kernel = uname().unwrap();
     println!("attached in {} mode on Linux {}", gate.mode(), kernel.release().display());
@@ -89,7 +99,7 @@ async fn attach(pin_directory: &Path) {
     refuse_a_stranger(&mut gate).await;
     let program = gate.program().id();
     drop(gate);
-    let gate = Gate::open("gate0", &options, &table).await.unwrap();
+    let gate = Gate::open("gate0", &options, &table, &mut Spares::default()).await.unwrap();
     assert!(gate.adopted(), "the filter did not outlive its process");
     assert_ne!(gate.program().id(), program);
     gate.detach().unwrap();
@@ -99,6 +109,28 @@ async fn attach(pin_directory: &Path) {
         assert!(begin.elapsed() < PATIENCE, "the filter is still there");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+async fn attach_spare(pin_directory: &Path) {
+    let table = compile(&verdict::spec::policy()).unwrap();
+    let options =
+        Options { attach: Attach::Auto, capacity: 1000, pin_directory: pin_directory.to_owned() };
+    let mut spares = Spares::default();
+    spares.prepare(&options);
+    let between = Program::load(LinkLayer::Ethernet, 1000).unwrap().id();
+    let mut gate = Gate::open("gate0", &options, &table, &mut spares).await.unwrap();
+    // The kernel numbers programs in the order in which they are loaded.
+    assert!(gate.program().id() < between, "the program was made when it was needed");
+    refuse_a_stranger(&mut gate).await;
+    drop(gate);
+    let gate = Gate::open("gate0", &options, &table, &mut spares).await.unwrap();
+    assert!(gate.adopted(), "the filter did not outlive its process");
+    let is_refused =
+        |count: &&Count| (count.action, count.reason) == (Action::Drop, Reason::Unlisted);
+    let counts = gate.program().counts().unwrap();
+    let refused: u64 = counts.iter().filter(is_refused).map(|count| count.packets).sum();
+    assert_eq!(refused, 1, "its maps were not kept");
+    gate.detach().unwrap();
 }
 
 /// A refused packet is recorded in the ring buffer and among the blocked sources.
