@@ -12,14 +12,13 @@ use anyhow::{Context, Result, ensure};
 
 use super::{Kernel, MOUNT_POINT};
 
-/// Writes the memory disk that loads modules, does what `prepare` says in the words of a
-/// shell, and runs the program.
+/// Writes the memory disk that loads modules and then does what `then` says in the words of
+/// a shell. It holds the program, if there is one.
 pub(super) fn write(
     kernel: &Kernel,
     modules: &[PathBuf],
-    prepare: &str,
-    program: &Path,
-    arguments: &[&str],
+    then: &str,
+    program: Option<&Path>,
     archive: &Path,
 ) -> Result<()> {
     let tree = tempfile::tempdir()?;
@@ -41,13 +40,10 @@ pub(super) fn write(
         fs::copy(module, root.join("modules").join(name))?;
         writeln!(init, "$bb insmod /modules/{}", name.display())?;
     }
-    copy_program(program, root)?;
-    writeln!(
-        init,
-        "{prepare}\nexport PATH=/bin\n/bin/program {}\n\
-         $bb echo ended with $?\n$bb poweroff -f",
-        arguments.join(" ")
-    )?;
+    if let Some(program) = program {
+        copy_program(program, root)?;
+    }
+    writeln!(init, "{then}")?;
     fs::write(root.join("init"), init)?;
     fs::set_permissions(root.join("init"), fs::Permissions::from_mode(0o755))?;
     let status = Command::new("sh")
