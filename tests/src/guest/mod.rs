@@ -24,7 +24,7 @@ mod memory;
 use std::{
     fs::File,
     io::{BufRead, BufReader},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread,
@@ -41,6 +41,8 @@ use crate::lab::Lab;
 
 /// Where the guest's program finds its disk.
 pub const MOUNT_POINT: &str = "/disk";
+/// The name of a guest's program in it.
+const PROGRAM: &str = "program";
 const QEMU: &str = "qemu-system-x86_64";
 
 /// A machine that runs.
@@ -67,15 +69,16 @@ impl Guest {
         let prepare = format!("$bb mount -t ext4 /dev/vda {MOUNT_POINT} || exit");
         let memory = scratch.join("memory-disk");
         let then = run(&prepare, arguments);
-        memory::write(kernel, &kernel.disk_modules()?, &then, Some(program), &memory)?;
+        let programs = [(PROGRAM, program)];
+        memory::write(kernel, &kernel.disk_modules()?, &then, &programs, &memory)?;
         // The host's memory keeps what the guest has written, as a disk's would that
         // heeds a flush.
         let drive = format!("file={},format=raw,if=virtio,cache=writeback", disk.path().display());
         Self::power_on(Command::new(QEMU), kernel, &memory, &["-drive", &drive], scratch)
     }
 
-    /// Starts a machine with this kernel and without a disk, whose only program is this
-    /// one. It can make pairs of interfaces, and has a BPF file system.
+    /// Starts a machine with this kernel and without a disk, which runs this program; others
+    /// lie beside it, and it is told where the agent would be. It can make pairs of interfaces, and has a BPF file system.
     ///
     /// # Errors
     ///
@@ -84,12 +87,19 @@ impl Guest {
         kernel: &Kernel,
         program: &Path,
         arguments: &[&str],
+        beside: &[PathBuf],
         scratch: &Path,
     ) -> Result<Self> {
-        let prepare = "$bb mount -t bpf bpf /sys/fs/bpf; $bb mount -t tmpfs tmp /tmp";
+        let prepare = "$bb mount -t bpf bpf /sys/fs/bpf; $bb mount -t tmpfs tmp /tmp\n\
+                       export EXOGATE_BIN=/bin/exogate";
         let memory = scratch.join("memory-disk");
         let then = run(prepare, arguments);
-        memory::write(kernel, &kernel.pair_modules()?, &then, Some(program), &memory)?;
+        let mut programs = vec![(PROGRAM, program)];
+        for other in beside {
+            let name = other.file_name().and_then(|name| name.to_str());
+            programs.push((name.context("a program without a name")?, other));
+        }
+        memory::write(kernel, &kernel.pair_modules()?, &then, &programs, &memory)?;
         Self::power_on(Command::new(QEMU), kernel, &memory, &[], scratch)
     }
 
@@ -115,7 +125,7 @@ impl Guest {
              --unit={target} --show-status=no --log-target=journal"
         );
         let memory = scratch.join("memory-disk");
-        memory::write(kernel, &kernel.system_modules()?, &then, None, &memory)?;
+        memory::write(kernel, &kernel.system_modules()?, &then, &[], &memory)?;
         let share = format!(
             "local,path={},mount_tag=system,security_model=passthrough,multidevs=remap",
             system.display()
@@ -230,7 +240,7 @@ impl Drop for Guest {
 /// The words of a shell that prepare the guest and run its only program.
 fn run(prepare: &str, arguments: &[&str]) -> String {
     format!(
-        "{prepare}\nexport PATH=/bin\n/bin/program {}\n\
+        "{prepare}\nexport PATH=/bin\n/bin/{PROGRAM} {}\n\
          $bb echo ended with $?\n$bb poweroff -f",
         arguments.join(" ")
     )

@@ -1,8 +1,8 @@
 //! The program on other kernels: loaded, verified, attached, pinned, published to and taken
-//! over, what it records, and the whole table of verdicts.
+//! over, what it records, the whole table of verdicts, and what rights the agent keeps.
 //!
-//! The tests of this file run on this machine's kernel, and once more under qemu on each
-//! other one, where this same executable is all there is. Needs root, qemu and the kernels
+//! The tests of this directory run on this machine's kernel, and once more under qemu on each
+//! other one, where this same executable and the agent are all there is. Needs root, qemu and the kernels
 //! that `cargo xtask setup` unpacks: the oldest that is supported and Debian 12's, or all of
 //! `EXOGATE_KERNELS`, which `cargo xtask test --kernels` sets.
 
@@ -13,12 +13,13 @@
     reason = "a test stops at the first thing that goes wrong"
 )]
 
-#[path = "kernel_verdict.rs"]
+mod capabilities;
+#[path = "../kernel_verdict.rs"]
 mod verdict;
 
 use std::{
     env,
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -32,7 +33,7 @@ use exogate_ebpf::{
 };
 use exogate_tests::{
     guest::{Guest, Kernel},
-    process::check,
+    process::{agent_binary, check},
 };
 use nix::{
     mount::{MsFlags, mount, umount},
@@ -153,9 +154,11 @@ async fn refuse_a_stranger(gate: &mut Gate) {
 /// A guest whose program has begun. On a busy host an emulated machine hangs now and then
 /// before its kernel says anything; it is then switched off and on again, once.
 fn boot(kernel: &Kernel, program: &Path, scratch: &Path) -> Guest {
+    let beside = [agent_binary().unwrap(), PathBuf::from("/usr/bin/setpriv")];
     let arguments = ["--test-threads=1", "--nocapture", "--skip", "other_kernels"];
     let start = || {
-        let mut guest = Guest::start_without_disk(kernel, program, &arguments, scratch).unwrap();
+        let mut guest =
+            Guest::start_without_disk(kernel, program, &arguments, &beside, scratch).unwrap();
         guest.wait_for("running ", BOOT).map(|_| guest)
     };
     start().unwrap_or_else(|error| {
