@@ -18,7 +18,7 @@
 //! | [`nats`] | a cluster of NATS servers, without the lab |
 //! | [`notification`], [`load`], [`pega`] | senders for the relay, and the server behind it |
 //! | [`server`], [`python`] | programs of others: nginx, unbound, Prometheus, exchangelib |
-//! | [`guest`] | a machine of its own, whose power can be cut |
+//! | [`guest`] | a machine of its own, whose power can be cut, or that boots in the edge host's place |
 //! | [`terminal`] | a screen, for programs that draw |
 //! | [`lists`], [`addresses`], [`random`] | lists of prefixes, addresses on them and not, chance that repeats itself |
 //! | [`raw`] | bytes that no client would send |

@@ -249,18 +249,22 @@ impl Wanted {
     }
 }
 
+/// How the configuration wants gates to be opened.
+pub(super) fn options(config: &Config) -> Options {
+    Options {
+        attach: config.gate.attach,
+        capacity: config.gate.capacity,
+        pin_directory: config.gate.pin_directory.clone(),
+    }
+}
+
 async fn open_gate(
     attacher: &Attacher,
     name: &str,
     config: &Config,
     table: &Arc<CompiledTable>,
 ) -> Result<Gate, Error> {
-    let options = Options {
-        attach: config.gate.attach,
-        capacity: config.gate.capacity,
-        pin_directory: config.gate.pin_directory.clone(),
-    };
-    let opened = attacher.open(name, options, table).await;
+    let opened = attacher.open(name, options(config), table).await;
     let gate = opened.ok_or_else(|| Error::GaveUp(name.to_owned()))??;
     gate.program().tick(epoch());
     let interface = gate.interface();

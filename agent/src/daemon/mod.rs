@@ -238,7 +238,8 @@ async fn open_gates(
     Err(error)
 }
 
-/// Gives up the right to attach when there is nothing left to do with it.
+/// Gives up the right to attach when there is nothing left to do with it, or prepares
+/// for the next interface.
 fn settle(attacher: &mut Attacher, config: &Config, interfaces: &Interfaces) {
     if !attacher.may_attach() {
         return;
@@ -251,7 +252,10 @@ fn settle(attacher: &mut Attacher, config: &Config, interfaces: &Interfaces) {
         Privileges::Drop => {
             tracing::info!("the right to attach is kept until all interfaces are filtered");
         }
-        Privileges::Keep => tracing::info!("one thread keeps the right to attach"),
+        Privileges::Keep => {
+            attacher.prepare(interfaces::options(config));
+            tracing::info!("one thread keeps the right to attach");
+        }
     }
 }
 

@@ -7,7 +7,7 @@
 //!
 //! With `privileges = "drop"` that thread ends as soon as every interface is filtered,
 //! and nothing in the process can attach any more. With `"keep"` it waits for
-//! interfaces that come back. Threads share their memory: what "keep" leaves is safe
+//! interfaces that come back, with a program that is verified already. Threads share their memory: what "keep" leaves is safe
 //! from a mistake, not from somebody who runs code of his own in the process.
 //!
 //! Before Linux 5.19 the kernel wants CAP_BPF for the use of maps too; there every
@@ -22,7 +22,7 @@ use caps::{CapSet, Capability, CapsHashSet};
 use exogate_ebpf::compile::CompiledTable;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::gate::{self, Gate, Options};
+use crate::gate::{self, Gate, Options, Spares};
 
 /// What opens files and ports. No others but root have it.
 const OPENING: [Capability; 5] = [
@@ -41,11 +41,14 @@ struct Running {
     thread: thread::JoinHandle<()>,
 }
 
-struct Request {
-    interface: String,
-    options: Options,
-    table: Arc<CompiledTable>,
-    done: oneshot::Sender<Result<Gate, gate::Error>>,
+enum Request {
+    Open {
+        interface: String,
+        options: Options,
+        table: Arc<CompiledTable>,
+        done: oneshot::Sender<Result<Gate, gate::Error>>,
+    },
+    Prepare(Options),
 }
 
 impl Attacher {
@@ -59,10 +62,17 @@ impl Attacher {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (requests, mut asked) = mpsc::channel(1);
         let thread = thread::Builder::new().name("exogate-attach".to_owned()).spawn(move || {
+            let mut spares = Spares::default();
             runtime.block_on(async {
-                while let Some(Request { interface, options, table, done }) = asked.recv().await {
-                    // Nobody waits if the agent is about to end.
-                    let _ = done.send(Gate::open(&interface, &options, &table).await);
+                while let Some(request) = asked.recv().await {
+                    match request {
+                        Request::Open { interface, options, table, done } => {
+                            let gate = Gate::open(&interface, &options, &table, &mut spares).await;
+                            // Nobody waits if the agent is about to end.
+                            let _ = done.send(gate);
+                        }
+                        Request::Prepare(options) => spares.prepare(&options),
+                    }
                 }
             });
         })?;
@@ -79,10 +89,18 @@ impl Attacher {
     ) -> Option<Result<Gate, gate::Error>> {
         let Self(Some(running)) = self else { return None };
         let (done, outcome) = oneshot::channel();
-        let request =
-            Request { interface: interface.to_owned(), options, table: Arc::clone(table), done };
+        let (interface, table) = (interface.to_owned(), Arc::clone(table));
+        let request = Request::Open { interface, options, table, done };
         running.requests.send(request).await.ok()?;
         outcome.await.ok()
+    }
+
+    /// Has a program made ready for the next interface, when there is nothing else to do.
+    pub(super) fn prepare(&self, options: Options) {
+        if let Self(Some(running)) = self {
+            // A request that waits already is no less than this one.
+            let _ = running.requests.try_send(Request::Prepare(options));
+        }
     }
 
     /// Whether there is a thread that may attach.

@@ -165,10 +165,10 @@ pub(crate) fn io_cause(error: &(dyn std::error::Error + 'static)) -> Option<i32>
 /// An error with its causes in one line, for libraries that print only their
 /// own part.
 #[derive(Debug)]
-struct Chain(String);
+pub(crate) struct Chain(String);
 
 impl Chain {
-    fn new(error: &(dyn std::error::Error + 'static)) -> Self {
+    pub(crate) fn new(error: &(dyn std::error::Error + 'static)) -> Self {
         let mut text = error.to_string();
         let mut cause = error.source();
         while let Some(error) = cause {

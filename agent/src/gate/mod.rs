@@ -32,6 +32,7 @@ mod observe;
 pub mod pins;
 mod program;
 mod set;
+mod spare;
 pub mod survey;
 mod tables;
 
@@ -47,6 +48,7 @@ pub use self::{
     observe::{BlockedSource, Count, DropEvent, Events},
     program::{Attach, Mode, Program, works_without_capabilities},
     set::Gates,
+    spare::Spares,
 };
 use crate::gate::pins::Pins;
 
@@ -74,7 +76,8 @@ pub struct Options {
 impl Gate {
     /// Puts the filter on an interface, with `table` in force before the first
     /// packet is judged. A filter that an earlier run left there is adopted: its
-    /// maps are kept where they fit, its program is replaced in one step.
+    /// maps are kept where they fit, its program is replaced in one step. Where none can
+    /// be kept, the program is taken from `spares` if there is one that fits.
     ///
     /// # Errors
     ///
@@ -83,10 +86,11 @@ impl Gate {
         interface: &str,
         options: &Options,
         table: &CompiledTable,
+        spares: &mut Spares,
     ) -> Result<Self, Error> {
         let interface = interface::find(interface).await?;
         let pins = Pins::lock(&options.pin_directory, interface.index)?;
-        match Self::attach(&interface, &pins, options, table) {
+        match Self::attach(&interface, &pins, options, table, spares) {
             Ok((mode, program, adopted)) => {
                 Ok(Self { interface, mode, program, pins, adopted, attached: true })
             }
@@ -102,11 +106,18 @@ impl Gate {
         pins: &Pins,
         options: &Options,
         table: &CompiledTable,
+        spares: &mut Spares,
     ) -> Result<(Mode, Program, bool), Error> {
         let found = pins.examine(interface)?;
         let capacity = tables::lines_for(options.capacity, Some(table))?;
         let generation = pins.generation(found.as_ref(), capacity)?;
-        let mut program = Program::load_pinned(interface.link_layer, capacity, &generation)?;
+        let mut program = if generation.in_force {
+            Program::load_pinned(interface.link_layer, capacity, &generation)?
+        } else {
+            let program = spares.take(interface.link_layer, capacity)?;
+            program.pin_maps(&generation)?;
+            program
+        };
         program.publish(table)?;
         program.pin_next(&generation)?;
         let (mode, adopted) = match found {

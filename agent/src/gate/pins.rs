@@ -64,6 +64,8 @@ pub(crate) struct Pins {
 #[derive(Debug)]
 pub(crate) struct Generation {
     directory: PathBuf,
+    /// Whether its maps are pinned and in force.
+    pub(crate) in_force: bool,
 }
 
 impl Generation {
@@ -151,12 +153,12 @@ impl Pins {
         let mut next = 0u32;
         let prefix = format!("abi{ABI_VERSION}-");
         for name in names(&self.directory)? {
-            let generation = Generation { directory: self.directory.join(&name) };
+            let generation = Generation { directory: self.directory.join(&name), in_force: true };
             let number = name.rsplit('-').next().and_then(|number| number.parse::<u32>().ok());
             next = next.max(number.map_or(0, |number| number.saturating_add(1)));
             if let Some(found) = found
                 && name.starts_with(&prefix)
-                && generation.is_in_force(found.program, capacity)
+                && generation.serves(found.program, capacity)
             {
                 let stale = generation.next_program();
                 // The program in force may be pinned under this name, if the
@@ -171,7 +173,7 @@ impl Pins {
         }
         let directory = self.directory.join(format!("{prefix}{next}"));
         fs::create_dir(&directory).map_err(|source| pin("creating", &directory, source))?;
-        Ok(Generation { directory })
+        Ok(Generation { directory, in_force: false })
     }
 
     /// Pins a new link.
@@ -224,7 +226,7 @@ impl Pins {
 impl Generation {
     /// Whether the running program is pinned here and uses exactly these maps,
     /// and they have the wanted capacity.
-    fn is_in_force(&self, program: u32, capacity: u32) -> bool {
+    fn serves(&self, program: u32, capacity: u32) -> bool {
         let uses = [self.directory.join(PROGRAM), self.next_program()]
             .iter()
             .filter_map(|path| ProgramInfo::from_pin(path).ok())

@@ -1,6 +1,6 @@
 //! The program in the kernel, with its maps.
 
-use std::{borrow::Cow, fmt, os::fd::AsFd as _, path::PathBuf, time::Duration};
+use std::{borrow::Cow, fmt, os::fd::AsFd as _, time::Duration};
 
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::gate::{
     Error, Interface,
-    error::{has_capabilities, io_cause, kernel_release},
+    error::{Chain, has_capabilities, io_cause, kernel_release},
     observe::{BlockedSource, Count, Events, Plain},
     pins::Generation,
     tables::{self, ControlPage},
@@ -88,22 +88,29 @@ pub struct Program {
     entry: &'static str,
     control: ControlPage,
     lines: u32,
+    link_layer: LinkLayer,
+    /// Whether packets may be judged by these tables right now.
+    in_use: bool,
 }
 
 impl Program {
-    /// Loads the program with maps of its own that nothing outlives: for tests
-    /// and benchmarks.
+    /// Loads the program with maps of its own that nothing outlives, and publishes to
+    /// them as if packets were judged by them: for tests and benchmarks.
     ///
     /// # Errors
     ///
     /// See [`Error`].
     pub fn load(link_layer: LinkLayer, prefixes: u32) -> Result<Self, Error> {
-        let lines = tables::lines_for(prefixes, None)?;
+        let program = Self::load_new(link_layer, tables::lines_for(prefixes, None)?)?;
+        Ok(Self { in_use: true, ..program })
+    }
+
+    /// Loads the program with maps of its own. `lines` is the size of the table map.
+    pub(crate) fn load_new(link_layer: LinkLayer, lines: u32) -> Result<Self, Error> {
         Self::load_with(link_layer, lines, None)
     }
 
-    /// Loads the program with the pinned maps of a generation, creating those
-    /// that are missing. `lines` is the size of the table map.
+    /// Loads the program with the maps of a generation that is in force.
     pub(crate) fn load_pinned(
         link_layer: LinkLayer,
         lines: u32,
@@ -117,9 +124,6 @@ impl Program {
         lines: u32,
         generation: Option<&Generation>,
     ) -> Result<Self, Error> {
-        let pins: Vec<(&str, PathBuf)> = generation
-            .map(|generation| abi::map::ALL.map(|name| (name, generation.map(name))).to_vec())
-            .unwrap_or_default();
         let layer3: u32 = match link_layer {
             LinkLayer::Ethernet => 0,
             LinkLayer::None => 1,
@@ -130,14 +134,19 @@ impl Program {
             .verifier_log_level(VerifierLogLevel::DEBUG | VerifierLogLevel::STATS)
             .override_global(abi::program::LAYER3, &layer3, true)
             .map_max_entries(abi::map::TABLES, lines);
-        for (name, path) in &pins {
-            loader.map_pin_path(name, Cow::Borrowed(path.as_path()));
+        for (generation, name) in generation.iter().flat_map(|of| abi::map::ALL.map(|n| (of, n))) {
+            loader.map_pin_path(name, Cow::Owned(generation.map(name)));
         }
         let mut ebpf =
             loader.load(OBJECT).map_err(|error| Error::bpf("creating its BPF maps", error))?;
         let entry = load_entry(&mut ebpf)?;
         let control = ControlPage::new(map_fd(&ebpf, abi::map::CONTROL)?.fd().as_fd())?;
-        Ok(Self { ebpf, entry, control, lines })
+        Ok(Self { ebpf, entry, control, lines, link_layer, in_use: generation.is_some() })
+    }
+
+    /// Whether it is for interfaces of this kind and its table map has this size.
+    pub(crate) fn fits(&self, link_layer: LinkLayer, lines: u32) -> bool {
+        (self.link_layer, self.lines) == (link_layer, lines)
     }
 
     /// Puts a table in force.
@@ -147,7 +156,7 @@ impl Program {
     /// If the table does not fit; the one before it stays in force then.
     pub fn publish(&mut self, table: &CompiledTable) -> Result<(), Error> {
         let map = map_fd(&self.ebpf, abi::map::TABLES)?;
-        tables::publish(map.fd().as_fd(), self.lines, &mut self.control, table)
+        tables::publish(map.fd().as_fd(), self.lines, &mut self.control, self.in_use, table)
     }
 
     /// The table in force.
@@ -260,6 +269,15 @@ impl Program {
         Ok((result.return_value, result.duration))
     }
 
+    /// Pins maps of its own in a new generation.
+    pub(crate) fn pin_maps(&self, generation: &Generation) -> Result<(), Error> {
+        abi::map::ALL.iter().try_for_each(|name| {
+            typed(&self.ebpf, name)?
+                .pin(generation.map(name))
+                .map_err(|error| Error::bpf("pinning its maps", error))
+        })
+    }
+
     /// Pins the program as the one that is about to run.
     pub(crate) fn pin_next(&mut self, generation: &Generation) -> Result<(), Error> {
         self.xdp()?
@@ -269,6 +287,7 @@ impl Program {
 
     /// Replaces the program of an attached link in one step.
     pub(crate) fn replace(&mut self, link: FdLink) -> Result<(), Error> {
+        self.in_use = true;
         let link = link.try_into().map_err(|error| Error::bpf("using the pinned link", error))?;
         let xdp = self.xdp()?;
         // The pin alone is to hold the link, so that removing it detaches.
@@ -284,6 +303,7 @@ impl Program {
         interface: &Interface,
         attach: Attach,
     ) -> Result<(FdLink, Mode), Error> {
+        self.in_use = true;
         let native = match attach {
             Attach::Generic => None,
             Attach::Auto | Attach::Native => match self.attach_as(interface, XdpMode::Driver) {
@@ -305,7 +325,7 @@ impl Program {
             }
             Some(error) => tracing::warn!(
                 interface = interface.name,
-                error = %Cause(&error),
+                error = %Chain::new(&error),
                 "native XDP refused, trying the slower generic mode"
             ),
             None => {}
@@ -389,19 +409,4 @@ fn map_fd<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<&'a MapData, Error> 
 
 fn missing(name: &'static str) -> Error {
     Error::bpf("finding a part of the BPF object", MapError::InvalidName { name: name.to_owned() })
-}
-
-/// Prints an error with its causes.
-struct Cause<'a>(&'a (dyn std::error::Error + 'static));
-
-impl fmt::Display for Cause<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
-    }
 }

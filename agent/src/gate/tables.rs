@@ -8,7 +8,7 @@
 //! The idle table may still be read by a CPU that took the old value of `live`
 //! just before the last switch. XDP programs run inside an RCU read section, so
 //! `membarrier(2)`'s global command, which waits for a grace period, is run
-//! before the half is written.
+//! before the half is written. Tables that no packet was judged by yet have no readers.
 
 use std::{
     cell::UnsafeCell,
@@ -137,8 +137,8 @@ impl ControlPage {
     fn switch(&mut self, head: &Head, base: u32) {
         let [first, second] = &self.shared().heads;
         let (idle, target) = if self.live() == 0 { (1, second) } else { (0, first) };
-        // SAFETY: no program reads the idle head (`wait_for_readers` was called), and
-        // `&mut self` keeps this process from reading it.
+        // SAFETY: no program reads the idle head (`publish` has waited), and `&mut self`
+        // keeps this process from reading it.
         let target = unsafe { &mut *target.get() };
         target.clone_from(head);
         target.base = base;
@@ -153,17 +153,21 @@ impl ControlPage {
     }
 }
 
-/// Puts a table in force. `lines` is the size of the whole map.
+/// Puts a table in force. `lines` is the size of the whole map; `in_use`, whether there may
+/// be readers to wait for.
 pub(crate) fn publish(
     map: BorrowedFd<'_>,
     lines: u32,
     control: &mut ControlPage,
+    in_use: bool,
     table: &CompiledTable,
 ) -> Result<(), Error> {
     let half = lines / 2;
     check(table, half)?;
     let base = if control.live() == 0 { half } else { 0 };
-    wait_for_readers()?;
+    if in_use {
+        wait_for_readers()?;
+    }
     let mapping = map_half(map, base, half)?;
     // SAFETY: the mapping holds `half` lines and the check above keeps the table
     // within it. No program reads this half: it is not live, and every reader

@@ -11,7 +11,7 @@ use aya::{
     maps::lpm_trie::{Key, LpmTrie},
     programs::{Xdp, XdpMode, xdp::XdpLink},
 };
-use exogate::gate::{Attach, Gate, Options};
+use exogate::gate::{Attach, Gate, Options, Spares};
 use exogate_ebpf::compile::CompiledTable;
 use exogate_tests::lab::{EDGE_INTERFACE, Lab};
 use ipnet::IpNet;
@@ -204,7 +204,9 @@ impl Contender for Exogate {
             pin_directory: self.lab.pin_directory().join("exogate"),
         };
         let table = self.table.as_ref().context("no list was taken")?;
-        let open = || async { Ok(Gate::open(EDGE_INTERFACE, &options, table).await?) };
+        let open = || async {
+            Ok(Gate::open(EDGE_INTERFACE, &options, table, &mut Spares::default()).await?)
+        };
         self.gate = Some(self.lab.edge().run_async(PATIENCE, open)?);
         Ok(())
     }

@@ -31,7 +31,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use exogate::gate::{Attach, Gate, Options};
+use exogate::gate::{Attach, Gate, Options, Spares};
 use exogate_ebpf::{compile::CompiledTable, verdict::Action};
 use exogate_tests::{
     lab::{EDGE_INTERFACE, Family, Lab},
@@ -125,8 +125,9 @@ fn open(lab: &Lab, table: &CompiledTable) -> Result<Gate> {
         capacity: 65_536,
         pin_directory: lab.pin_directory().join("exogate"),
     };
-    lab.edge()
-        .run_async(PATIENCE, || async { Ok(Gate::open(EDGE_INTERFACE, &options, table).await?) })
+    lab.edge().run_async(PATIENCE, || async {
+        Ok(Gate::open(EDGE_INTERFACE, &options, table, &mut Spares::default()).await?)
+    })
 }
 
 /// What happened while the list was replaced.

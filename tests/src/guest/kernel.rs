@@ -11,6 +11,8 @@ use anyhow::{Context, Result, anyhow};
 /// What a file system on a virtio disk needs, beside what they need themselves. Those
 /// that a kernel has built in are not there.
 const DISK: [&str; 4] = ["virtio_pci", "virtio_blk", "crc32c_generic", "ext4"];
+/// What a root file system that the host shares and a network card need.
+const SYSTEM: [&str; 4] = ["virtio_pci", "9pnet_virtio", "9p", "virtio_net"];
 /// What pairs of interfaces need.
 const PAIRS: [&str; 1] = ["veth"];
 
@@ -79,6 +81,15 @@ impl Kernel {
     /// If one cannot be read.
     pub fn pair_modules(&self) -> Result<Vec<PathBuf>> {
         self.modules(&PAIRS)
+    }
+
+    /// The modules that a shared root and a network card need, in the order of loading.
+    ///
+    /// # Errors
+    ///
+    /// If one cannot be read.
+    pub fn system_modules(&self) -> Result<Vec<PathBuf>> {
+        self.modules(&SYSTEM)
     }
 
     fn modules(&self, names: &[&str]) -> Result<Vec<PathBuf>> {

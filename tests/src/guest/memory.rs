@@ -12,14 +12,13 @@ use anyhow::{Context, Result, ensure};
 
 use super::{Kernel, MOUNT_POINT};
 
-/// Writes the memory disk that loads modules, does what `prepare` says in the words of a
-/// shell, and runs the program.
+/// Writes the memory disk that loads modules and then does what `then` says in the words of
+/// a shell. It holds these programs, by their names.
 pub(super) fn write(
     kernel: &Kernel,
     modules: &[PathBuf],
-    prepare: &str,
-    program: &Path,
-    arguments: &[&str],
+    then: &str,
+    programs: &[(&str, &Path)],
     archive: &Path,
 ) -> Result<()> {
     let tree = tempfile::tempdir()?;
@@ -41,13 +40,10 @@ pub(super) fn write(
         fs::copy(module, root.join("modules").join(name))?;
         writeln!(init, "$bb insmod /modules/{}", name.display())?;
     }
-    copy_program(program, root)?;
-    writeln!(
-        init,
-        "{prepare}\nexport PATH=/bin\n/bin/program {}\n\
-         $bb echo ended with $?\n$bb poweroff -f",
-        arguments.join(" ")
-    )?;
+    for (name, program) in programs {
+        copy_program(program, &root.join("bin").join(name), root)?;
+    }
+    writeln!(init, "{then}")?;
     fs::write(root.join("init"), init)?;
     fs::set_permissions(root.join("init"), fs::Permissions::from_mode(0o755))?;
     let status = Command::new("sh")
@@ -61,9 +57,8 @@ pub(super) fn write(
 }
 
 /// A program, without what only a debugger wants, and the libraries it needs.
-fn copy_program(program: &Path, root: &Path) -> Result<()> {
-    let target = root.join("bin/program");
-    let status = Command::new("objcopy").arg("--strip-all").args([program, &target]).status();
+fn copy_program(program: &Path, target: &Path, root: &Path) -> Result<()> {
+    let status = Command::new("objcopy").arg("--strip-all").args([program, target]).status();
     ensure!(status.context("cannot start objcopy")?.success(), "objcopy failed");
     let output = Command::new("ldd").arg(program).output().context("cannot start ldd")?;
     for line in String::from_utf8(output.stdout)?.lines() {

@@ -6,6 +6,9 @@
 //! its disk is gone, as when the power fails. The image can then be mounted here.
 //!
 //! The program is an ordinary one: the libraries that it needs are put beside it.
+//! Or it is a whole system with systemd, below a directory that this machine shares with it,
+//! in the place of a lab's edge host.
+//!
 //! No acceleration is asked for, because it is often not to be had; a guest starts
 //! in some seconds all the same.
 //!
@@ -21,7 +24,7 @@ mod memory;
 use std::{
     fs::File,
     io::{BufRead, BufReader},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread,
@@ -34,9 +37,13 @@ pub use self::{
     disk::{Disk, Mounted},
     kernel::Kernel,
 };
+use crate::lab::Lab;
 
 /// Where the guest's program finds its disk.
 pub const MOUNT_POINT: &str = "/disk";
+/// The name of a guest's program in it.
+const PROGRAM: &str = "program";
+const QEMU: &str = "qemu-system-x86_64";
 
 /// A machine that runs.
 pub struct Guest {
@@ -61,15 +68,17 @@ impl Guest {
     ) -> Result<Self> {
         let prepare = format!("$bb mount -t ext4 /dev/vda {MOUNT_POINT} || exit");
         let memory = scratch.join("memory-disk");
-        memory::write(kernel, &kernel.disk_modules()?, &prepare, program, arguments, &memory)?;
+        let then = run(&prepare, arguments);
+        let programs = [(PROGRAM, program)];
+        memory::write(kernel, &kernel.disk_modules()?, &then, &programs, &memory)?;
         // The host's memory keeps what the guest has written, as a disk's would that
         // heeds a flush.
         let drive = format!("file={},format=raw,if=virtio,cache=writeback", disk.path().display());
-        Self::power_on(kernel, &memory, &["-drive", &drive], scratch)
+        Self::power_on(Command::new(QEMU), kernel, &memory, &["-drive", &drive], scratch)
     }
 
-    /// Starts a machine with this kernel and without a disk, whose only program is this
-    /// one. It can make pairs of interfaces, and has a BPF file system.
+    /// Starts a machine with this kernel and without a disk, which runs this program; others
+    /// lie beside it, and it is told where the agent would be. It can make pairs of interfaces, and has a BPF file system.
     ///
     /// # Errors
     ///
@@ -78,18 +87,63 @@ impl Guest {
         kernel: &Kernel,
         program: &Path,
         arguments: &[&str],
+        beside: &[PathBuf],
         scratch: &Path,
     ) -> Result<Self> {
-        let prepare = "$bb mount -t bpf bpf /sys/fs/bpf; $bb mount -t tmpfs tmp /tmp";
+        let prepare = "$bb mount -t bpf bpf /sys/fs/bpf; $bb mount -t tmpfs tmp /tmp\n\
+                       export EXOGATE_BIN=/bin/exogate";
         let memory = scratch.join("memory-disk");
-        memory::write(kernel, &kernel.pair_modules()?, prepare, program, arguments, &memory)?;
-        Self::power_on(kernel, &memory, &[], scratch)
+        let then = run(prepare, arguments);
+        let mut programs = vec![(PROGRAM, program)];
+        for other in beside {
+            let name = other.file_name().and_then(|name| name.to_str());
+            programs.push((name.context("a program without a name")?, other));
+        }
+        memory::write(kernel, &kernel.pair_modules()?, &then, &programs, &memory)?;
+        Self::power_on(Command::new(QEMU), kernel, &memory, &[], scratch)
     }
 
-    fn power_on(kernel: &Kernel, memory: &Path, more: &[&str], scratch: &Path) -> Result<Self> {
-        let mut command = Command::new("qemu-system-x86_64");
-        command
-            .args(["-machine", "q35", "-cpu", "max", "-m", "768", "-smp", "2"])
+    /// Starts a machine in the edge host's place, which boots the system below a directory
+    /// of this machine with systemd, into a target that tells on the console how far it is.
+    ///
+    /// # Errors
+    ///
+    /// If something that it needs is not there.
+    pub fn start_as_edge(
+        lab: &Lab,
+        kernel: &Kernel,
+        system: &Path,
+        target: &str,
+        scratch: &Path,
+    ) -> Result<Self> {
+        let then = format!(
+            "$bb mkdir /system\n\
+             $bb mount -t 9p -o trans=virtio,version=9p2000.L,cache=loose,msize=262144 \
+             system /system || $bb poweroff -f\n\
+             $bb mount --move /dev /system/dev\n$bb mount -t tmpfs tmp /system/tmp\n\
+             exec $bb switch_root /system /lib/systemd/systemd \
+             --unit={target} --show-status=no --log-target=journal"
+        );
+        let memory = scratch.join("memory-disk");
+        memory::write(kernel, &kernel.system_modules()?, &then, &[], &memory)?;
+        let share = format!(
+            "local,path={},mount_tag=system,security_model=passthrough,multidevs=remap",
+            system.display()
+        );
+        let card = Lab::guest_card();
+        let mut more = vec!["-virtfs", &share];
+        more.extend(card.iter().map(String::as_str));
+        Self::power_on(lab.wan().command(QEMU), kernel, &memory, &more, scratch)
+    }
+
+    fn power_on(
+        mut qemu: Command,
+        kernel: &Kernel,
+        memory: &Path,
+        more: &[&str],
+        scratch: &Path,
+    ) -> Result<Self> {
+        qemu.args(["-machine", "q35", "-cpu", "max", "-m", "768", "-smp", "2"])
             .args(["-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio"])
             .arg("-kernel")
             .arg(kernel.image()?)
@@ -102,7 +156,7 @@ impl Guest {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(File::create(scratch.join("qemu.log"))?);
-        let mut qemu = command
+        let mut qemu = qemu
             .spawn()
             .context("cannot start qemu-system-x86_64; `cargo xtask setup` installs it")?;
         let console = qemu.stdout.take().context("qemu has no console")?;
@@ -181,4 +235,13 @@ impl Drop for Guest {
     fn drop(&mut self) {
         let _ = self.cut();
     }
+}
+
+/// The words of a shell that prepare the guest and run its only program.
+fn run(prepare: &str, arguments: &[&str]) -> String {
+    format!(
+        "{prepare}\nexport PATH=/bin\n/bin/{PROGRAM} {}\n\
+         $bb echo ended with $?\n$bb poweroff -f",
+        arguments.join(" ")
+    )
 }

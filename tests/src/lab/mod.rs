@@ -211,6 +211,33 @@ impl Lab {
         self.link(self.edge(), plan::edge_link)
     }
 
+    /// Takes the edge host off the net, for a guest that has its place: its network card is
+    /// the tap of [`Lab::guest_card`].
+    ///
+    /// # Errors
+    ///
+    /// If the kernel has no tap devices.
+    pub fn replace_edge_by_guest(&self) -> Result<()> {
+        self.remove_edge_interface()?;
+        self.wan().ip(&plan::guest_tap())
+    }
+
+    /// The network card of a guest in the edge host's place, as options of a qemu that runs
+    /// in [`Lab::wan`].
+    #[must_use]
+    pub fn guest_card() -> [String; 4] {
+        let card = format!("virtio-net-pci,netdev=edge,mac={}", plan::GUEST_HARDWARE);
+        let tap = "tap,id=edge,ifname=edge,script=no,downscript=no";
+        ["-netdev".to_owned(), tap.to_owned(), "-device".to_owned(), card]
+    }
+
+    /// What configures the network of a guest in the edge host's place, as commands of
+    /// `ip`; `interface` is its name for the card.
+    #[must_use]
+    pub fn guest_network(interface: &str) -> String {
+        plan::guest_side(interface)
+    }
+
     /// Takes all addresses and routes of a family from the edge host's interface, as on
     /// a host that never had them.
     ///

@@ -124,6 +124,35 @@ pub(super) fn edge_link(namespace: &str) -> (String, String) {
     (router, host)
 }
 
+/// The hardware address of a guest in the edge host's place.
+pub(super) const GUEST_HARDWARE: &str = "52:54:00:12:34:56";
+
+/// How the router is wired to a guest in the edge host's place. It never asks who has the
+/// address, so it sends to the guest from the moment in which that is switched on.
+pub(super) fn guest_tap() -> String {
+    let (v4, v6) = (edge(Family::V4), edge(Family::V6));
+    format!(
+        "tuntap add dev edge mode tap
+         address add 198.51.100.1/24 dev edge
+         address add 2001:db8:e::1/64 dev edge nodad
+         link set edge up
+         neighbour add {v4} lladdr {GUEST_HARDWARE} dev edge nud permanent
+         neighbour add {v6} lladdr {GUEST_HARDWARE} dev edge nud permanent\n"
+    )
+}
+
+/// What configures the guest's interface of this name, as commands of `ip`.
+pub(super) fn guest_side(interface: &str) -> String {
+    let (v4, v6) = (edge(Family::V4), edge(Family::V6));
+    format!(
+        "link set {interface} up
+         address add {v4}/24 dev {interface}
+         address add {v6}/64 dev {interface} nodad
+         route add default via 198.51.100.1
+         route add default via 2001:db8:e::1\n"
+    )
+}
+
 /// How the router is wired to a sender, as commands of `ip` on either side. The
 /// router has no address in the sender's networks, because they are not its own.
 pub(super) fn peer_link(peer: Peer, namespace: &str) -> (String, String) {

@@ -80,14 +80,24 @@ impl Machine {
     ///
     /// If it does not go down, or does not boot.
     pub fn reboot(&mut self) -> Result<()> {
-        // systemd's signal for power-off.
-        check(Command::new("kill").args(["-s", "RTMIN+4", &self.init.to_string()]), "")?;
-        wait(&mut self.nspawn, PATIENCE).context("the machine does not go down")?;
-        self.init = Pid::from_raw(0);
+        self.shut_down()?;
         let pins = self.lab.pin_directory().join("exogate");
         check(Command::new("rm").arg("-rf").arg(pins), "")?;
         self.nspawn = power_on(&self.lab, &self.root, &self.log)?;
         self.wait_for_boot()
+    }
+
+    /// Shuts down in order. Its files stay, below [`Machine::path`].
+    ///
+    /// # Errors
+    ///
+    /// If it does not go down.
+    pub fn shut_down(&mut self) -> Result<()> {
+        // systemd's signal for power-off.
+        check(Command::new("kill").args(["-s", "RTMIN+4", &self.init.to_string()]), "")?;
+        wait(&mut self.nspawn, PATIENCE).context("the machine does not go down")?;
+        self.init = Pid::from_raw(0);
+        Ok(())
     }
 
     fn wait_for_boot(&mut self) -> Result<()> {

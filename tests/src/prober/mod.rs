@@ -11,6 +11,7 @@
 //! counted as late, and says that the first SYN was dropped, or that the machine was
 //! busy. So late ones are reported and not judged.
 
+mod knock;
 mod report;
 mod stream;
 
@@ -28,8 +29,11 @@ use std::{
 use anyhow::{Context, Result};
 use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 
-pub use self::report::{Datagrams, Flow, Gap, Handshakes, Report};
 use self::stream::Numbers;
+pub use self::{
+    knock::{Knocking, Knocks},
+    report::{Datagrams, Flow, Gap, Handshakes, Report},
+};
 use crate::{
     lab::{Background, Family, Lab, Peer, edge},
     lock,

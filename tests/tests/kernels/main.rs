@@ -1,8 +1,8 @@
 //! The program on other kernels: loaded, verified, attached, pinned, published to and taken
-//! over, what it records, and the whole table of verdicts.
+//! over, what it records, the whole table of verdicts, and what rights the agent keeps.
 //!
-//! The tests of this file run on this machine's kernel, and once more under qemu on each
-//! other one, where this same executable is all there is. Needs root, qemu and the kernels
+//! The tests of this directory run on this machine's kernel, and once more under qemu on each
+//! other one, where this same executable and the agent are all there is. Needs root, qemu and the kernels
 //! that `cargo xtask setup` unpacks: the oldest that is supported and Debian 12's, or all of
 //! `EXOGATE_KERNELS`, which `cargo xtask test --kernels` sets.
 
@@ -13,18 +13,19 @@
     reason = "a test stops at the first thing that goes wrong"
 )]
 
-#[path = "kernel_verdict.rs"]
+mod capabilities;
+#[path = "../kernel_verdict.rs"]
 mod verdict;
 
 use std::{
     env,
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     thread,
     time::{Duration, Instant},
 };
 
-use exogate::gate::{Attach, Gate, Options};
+use exogate::gate::{Attach, Count, Gate, Options, Program, Spares};
 use exogate_ebpf::{
     compile::compile,
     packet::LinkLayer,
@@ -32,7 +33,7 @@ use exogate_ebpf::{
 };
 use exogate_tests::{
     guest::{Guest, Kernel},
-    process::check,
+    process::{agent_binary, check},
 };
 use nix::{
     mount::{MsFlags, mount, umount},
@@ -54,6 +55,16 @@ const DONE: &str = "test result: ";
 
 #[test]
 fn a_gate_is_attached_pinned_published_to_and_taken_over() {
+    beside_a_veth_pair(async |pins| attach(pins).await);
+}
+
+#[test]
+fn a_program_that_was_made_before_its_interface_is_put_on_it_and_taken_over() {
+    beside_a_veth_pair(async |pins| attach_spare(pins).await);
+}
+
+/// Calls with a pin directory, in a network namespace that has `gate0`.
+fn beside_a_veth_pair(call: impl AsyncFnOnce(&Path) + Send + 'static) {
     let scratch = tempfile::tempdir().unwrap();
     let pins = scratch.path().to_owned();
     let none: Option<&str> = None;
@@ -69,7 +80,7 @@ fn a_gate_is_attached_pinned_published_to_and_taken_over() {
             .unwrap();
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(attach(&pins.join("exogate")));
+            runtime.block_on(call(&pins.join("exogate")));
         }
     });
     let done = done.join();
@@ -81,7 +92,7 @@ async fn attach(pin_directory: &Path) {
     let table = compile(&verdict::spec::policy()).unwrap();
     let options =
         Options { attach: Attach::Auto, capacity: 1000, pin_directory: pin_directory.to_owned() };
-    let mut gate = Gate::open("gate0", &options, &table).await.unwrap();
+    let mut gate = Gate::open("gate0", &options, &table, &mut Spares::default()).await.unwrap();
     assert!(!gate.adopted());
     let kernel = uname().unwrap();
     println!("attached in {} mode on Linux {}", gate.mode(), kernel.release().display());
@@ -89,7 +100,7 @@ async fn attach(pin_directory: &Path) {
     refuse_a_stranger(&mut gate).await;
     let program = gate.program().id();
     drop(gate);
-    let gate = Gate::open("gate0", &options, &table).await.unwrap();
+    let gate = Gate::open("gate0", &options, &table, &mut Spares::default()).await.unwrap();
     assert!(gate.adopted(), "the filter did not outlive its process");
     assert_ne!(gate.program().id(), program);
     gate.detach().unwrap();
@@ -99,6 +110,28 @@ async fn attach(pin_directory: &Path) {
         assert!(begin.elapsed() < PATIENCE, "the filter is still there");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+async fn attach_spare(pin_directory: &Path) {
+    let table = compile(&verdict::spec::policy()).unwrap();
+    let options =
+        Options { attach: Attach::Auto, capacity: 1000, pin_directory: pin_directory.to_owned() };
+    let mut spares = Spares::default();
+    spares.prepare(&options);
+    let between = Program::load(LinkLayer::Ethernet, 1000).unwrap().id();
+    let mut gate = Gate::open("gate0", &options, &table, &mut spares).await.unwrap();
+    // The kernel numbers programs in the order in which they are loaded.
+    assert!(gate.program().id() < between, "the program was made when it was needed");
+    refuse_a_stranger(&mut gate).await;
+    drop(gate);
+    let gate = Gate::open("gate0", &options, &table, &mut spares).await.unwrap();
+    assert!(gate.adopted(), "the filter did not outlive its process");
+    let is_refused =
+        |count: &&Count| (count.action, count.reason) == (Action::Drop, Reason::Unlisted);
+    let counts = gate.program().counts().unwrap();
+    let refused: u64 = counts.iter().filter(is_refused).map(|count| count.packets).sum();
+    assert_eq!(refused, 1, "its maps were not kept");
+    gate.detach().unwrap();
 }
 
 /// A refused packet is recorded in the ring buffer and among the blocked sources.
@@ -121,9 +154,11 @@ async fn refuse_a_stranger(gate: &mut Gate) {
 /// A guest whose program has begun. On a busy host an emulated machine hangs now and then
 /// before its kernel says anything; it is then switched off and on again, once.
 fn boot(kernel: &Kernel, program: &Path, scratch: &Path) -> Guest {
+    let beside = [agent_binary().unwrap(), PathBuf::from("/usr/bin/setpriv")];
     let arguments = ["--test-threads=1", "--nocapture", "--skip", "other_kernels"];
     let start = || {
-        let mut guest = Guest::start_without_disk(kernel, program, &arguments, scratch).unwrap();
+        let mut guest =
+            Guest::start_without_disk(kernel, program, &arguments, &beside, scratch).unwrap();
         guest.wait_for("running ", BOOT).map(|_| guest)
     };
     start().unwrap_or_else(|error| {

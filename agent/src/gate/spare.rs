@@ -1,0 +1,63 @@
+//! Programs that are loaded before their interface appears.
+//!
+//! Most of the time between an interface and its filter is the kernel's verifier, which
+//! walks through the program once for each set of maps. What can be done before is done
+//! before: a spare is a verified program with empty maps, which nothing but the process
+//! holds. To put it on an interface means to pin it, fill it and attach it.
+//!
+//! There is at most one for each kind of interface that may come: Ethernet, and the other
+//! kind once there was one. Of several interfaces that appear at once, the first gets it and
+//! the others wait for the verifier.
+//!
+//! A spare that cannot be made is missed by nobody: the program is loaded when the interface
+//! is there, and what went wrong is told then.
+
+use exogate_ebpf::packet::LinkLayer;
+
+use crate::gate::{Error, Options, Program, tables};
+
+/// The programs that wait for an interface; none as long as none was prepared.
+pub struct Spares {
+    programs: Vec<Program>,
+    /// The kinds of interface that are expected.
+    expected: Vec<LinkLayer>,
+}
+
+impl Default for Spares {
+    fn default() -> Self {
+        Self { programs: Vec::new(), expected: vec![LinkLayer::Ethernet] }
+    }
+}
+
+impl Spares {
+    /// Loads those that are missing. Takes as long as the verifier does, and the
+    /// capabilities that loading needs.
+    pub fn prepare(&mut self, options: &Options) {
+        if let Err(error) = self.try_prepare(options) {
+            tracing::debug!(%error, "no program waits for the next interface");
+        }
+    }
+
+    fn try_prepare(&mut self, options: &Options) -> Result<(), Error> {
+        let lines = tables::lines_for(options.capacity, None)?;
+        // The capacity may be another one than the last time.
+        self.programs.retain(|spare| self.expected.iter().any(|kind| spare.fits(*kind, lines)));
+        for kind in &self.expected {
+            if !self.programs.iter().any(|spare| spare.fits(*kind, lines)) {
+                self.programs.push(Program::load_new(*kind, lines)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// A program with maps of its own: a spare, or one that is loaded now.
+    pub(super) fn take(&mut self, link_layer: LinkLayer, lines: u32) -> Result<Program, Error> {
+        if !self.expected.contains(&link_layer) {
+            self.expected.push(link_layer);
+        }
+        match self.programs.iter().position(|spare| spare.fits(link_layer, lines)) {
+            Some(spare) => Ok(self.programs.swap_remove(spare)),
+            None => Program::load_new(link_layer, lines),
+        }
+    }
+}
