@@ -38,6 +38,7 @@ pub mod config;
 pub mod daemon;
 pub mod doctor;
 pub mod gate;
+mod listening;
 mod random;
 pub mod relay;
 pub mod source;

@@ -2,6 +2,7 @@
 //! and the answers of `exogate check`. Needs root, nft, ipset and the agent's binary.
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first thing that goes wrong")]
+#![allow(clippy::arithmetic_side_effects, reason = "small numbers that are written here")]
 #![allow(clippy::indexing_slicing, reason = "what JSON does not have is null, and told")]
 
 use std::{collections::BTreeSet, fs, time::Duration};
@@ -75,6 +76,36 @@ fn ipset_takes_the_sets_and_finds_the_members() {
     assert!(!has("exogate-exchange-online-v4", "203.0.113.7"));
     let names = check(lab.edge().command("ipset").args(["list", "-name"]), "").unwrap();
     assert_eq!(names.lines().count(), 4, "{names}");
+}
+
+/// A source whose name is none in nft, with so many prefixes.
+fn offices(count: usize) -> Table {
+    let prefix = |number: usize| format!("\"198.{}.{}.0/24\"", 100 + number / 256, number % 256);
+    let prefixes: Vec<_> = (0..count).map(prefix).collect();
+    let settings = format!(
+        "[[guard]]\nport = 443\nsources = [\"24-offices\"]\n[source.24-offices]\n\
+         kind = \"static\"\nprefixes = [{}]",
+        prefixes.join(", ")
+    );
+    settings.parse().unwrap()
+}
+
+#[test]
+fn sets_take_a_list_that_has_grown_and_any_name() {
+    let lab = Lab::new().unwrap();
+    let mut agent = Agent::new(&lab).unwrap();
+    agent.settings().extend(offices(1_100));
+    agent.start().unwrap();
+    for count in [1_100, 1_500, 10] {
+        agent.settings().extend(offices(count));
+        agent.restart().unwrap();
+        check(lab.edge().command("ipset").arg("restore"), &export(&agent, "ipset")).unwrap();
+        check(lab.edge().command("nft").args(["--file", "-"]), &export(&agent, "nft")).unwrap();
+    }
+    assert!(succeeds(&lab, "ipset", &["test", "exogate-24-offices-v4", "198.100.9.1"]));
+    assert!(!succeeds(&lab, "ipset", &["test", "exogate-24-offices-v4", "198.100.10.1"]));
+    let set = ["inet", "exogate", "source_24_offices_v4", "{ 198.100.9.1 }"];
+    assert!(succeeds(&lab, "nft", &[&["get", "element"], &set[..]].concat()));
 }
 
 #[test]

@@ -160,6 +160,13 @@ fn no_verdict_is_wrong_while_the_service_reloads_restarts_dies_and_stops() {
         .unwrap();
     scene.configure("mode = \"sometimes\"\n");
     assert_ne!(machine.run(&["systemctl", "reload", UNIT]).unwrap().code, 0);
+    // A file that is gone is no configuration with the defaults.
+    machine.check(&["mv", "/etc/exogate/exogate.toml", "/etc/exogate/away"]).unwrap();
+    assert_ne!(machine.run(&["systemctl", "reload", UNIT]).unwrap().code, 0);
+    machine.check(&["systemctl", "kill", "--kill-whom=main", "--signal=HUP", UNIT]).unwrap();
+    machine
+        .wait_until("the reload is refused", || machine.journal().contains("reload refused"))
+        .unwrap();
     scene.configure(CONFIG);
     assert!(scene.is_active());
     assert_eq!(scene.main_pid(), pid);

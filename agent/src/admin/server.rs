@@ -32,7 +32,7 @@ use super::{
     api::{self, ExportFormat},
     socket::{self, ControlSocket, Listen, RemoveOnDrop},
 };
-use crate::config;
+use crate::{config, listening};
 
 /// Requests that are served at once, by each listener.
 const CONNECTIONS: usize = 32;
@@ -110,6 +110,12 @@ pub struct Server {
     export: bool,
 }
 
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = listening::bind(address)?;
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
 impl Server {
     /// Binds both listeners.
     ///
@@ -118,7 +124,7 @@ impl Server {
     /// If an address is in use or may not be bound.
     pub async fn bind(admin: &config::Admin) -> Result<Self, BindError> {
         let (listen, socket): (SocketAddr, &Path) = (admin.listen, &admin.socket);
-        let public = TcpListener::bind(listen).await.map_err(|source| BindError {
+        let public = bind(listen).map_err(|source| BindError {
             what: format!("admin address {listen}"),
             option: "admin.listen",
             source,

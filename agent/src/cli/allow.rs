@@ -53,7 +53,7 @@ enum Command {
 }
 
 pub(super) async fn run(file: &File, arguments: Arguments) -> Result<ExitCode, Failure> {
-    let config = file.load()?;
+    let config = file.load_to_ask()?;
     let socket = &config.admin.socket;
     let (order, json) = match arguments {
         Arguments { command: Some(Command::List { json }), .. } => {

@@ -6,7 +6,7 @@ use super::{Failure, File, print_json};
 use crate::admin::{AuditRecord, audit_records, client};
 
 pub(super) async fn run(file: &File, last: usize, json: bool) -> Result<ExitCode, Failure> {
-    let config = file.load()?;
+    let config = file.load_to_ask()?;
     let mut records: Vec<AuditRecord> = match client::get(&config.admin.socket, "/v1/audit").await {
         Ok(records) => records,
         // It is a file, and good without an agent.

@@ -13,7 +13,7 @@ use crate::{
 };
 
 pub(super) async fn run(file: &File, address: IpAddr, json: bool) -> Result<ExitCode, Failure> {
-    let config = file.load()?;
+    let config = file.load_to_ask()?;
     let path = format!("/v1/check?address={address}");
     let check = match client::get::<Check>(&config.admin.socket, &path).await {
         Ok(check) => check,

@@ -12,7 +12,7 @@ use crate::admin::{
 const SHOWN: usize = 50;
 
 pub(super) async fn run(file: &File, json: bool) -> Result<ExitCode, Failure> {
-    let config = file.load()?;
+    let config = file.load_to_ask()?;
     let diff: Diff = client::get(&config.admin.socket, "/v1/diff").await.map_err(Failure::new)?;
     if json {
         return print_json(&diff);

@@ -6,7 +6,7 @@ use super::{Failure, File};
 use crate::admin::{api::events::Event, client};
 
 pub(super) async fn run(file: &File, follow: bool, json: bool) -> Result<ExitCode, Failure> {
-    let config = file.load()?;
+    let config = file.load_to_ask()?;
     let path = if follow { "/v1/events?follow=true" } else { "/v1/events" };
     let mut is_read = true;
     let print = |line: &[u8]| {

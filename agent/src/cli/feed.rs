@@ -91,14 +91,14 @@ pub(super) async fn run(file: &File, command: Command) -> Result<ExitCode, Failu
         Command::Resume { json } => (Order::Resume, json),
         Command::Import(arguments) => return import(file, arguments).await,
     };
-    let config = file.load()?;
+    let config = file.load_to_ask()?;
     let obeyed = client::order(&config.admin.socket, &order).await.map_err(Failure::new)?;
     show(&obeyed, json)
 }
 
 async fn import(file: &File, arguments: ImportArguments) -> Result<ExitCode, Failure> {
     let ImportArguments { file: path, feed, version, accept, json } = arguments;
-    let config = file.load()?;
+    let config = file.load_to_ask()?;
     let body = read(&path)?;
     let content = String::from_utf8(body)
         .map_err(|error| Failure::new(format!("{} is not UTF-8: {error}", path.display())))?;

@@ -9,7 +9,7 @@ use crate::{
 };
 
 pub(super) async fn run(file: &File, last: usize, json: bool) -> Result<ExitCode, Failure> {
-    let config = file.load()?;
+    let config = file.load_to_ask()?;
     let mut history: History = match client::get(&config.admin.socket, "/v1/history").await {
         Ok(history) => history,
         // It is a file, and good without an agent.

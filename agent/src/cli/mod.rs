@@ -353,17 +353,35 @@ impl File {
     /// Used if it exists and none is named.
     const DEFAULT: &str = "/etc/exogate/exogate.toml";
 
-    /// The file that is read, if any.
+    /// The file that is read, if any. Only one that certainly is not there is none: what
+    /// may not be looked at is no reason to go on without it.
     fn path(&self) -> Option<PathBuf> {
         let Self(named) = self;
         named.clone().or_else(|| {
             let default = PathBuf::from(Self::DEFAULT);
-            default.exists().then_some(default)
+            default.try_exists().unwrap_or(true).then_some(default)
         })
+    }
+
+    /// The same file from now on, even if it goes away.
+    fn resolved(self) -> Self {
+        Self(self.path())
     }
 
     fn load(&self) -> Result<Config, ConfigError> {
         self.path().map_or_else(|| Ok(Config::default()), |path| Config::load(&path))
+    }
+
+    /// The same, to find the agent: whoever may ask it may still have no right to read its
+    /// configuration, and most agents are where the defaults say.
+    fn load_to_ask(&self) -> Result<Config, ConfigError> {
+        match self.load() {
+            Err(error) if self.0.is_none() && error.is_forbidden() => {
+                eprintln!("{error}; asking at the default control socket");
+                Ok(Config::default())
+            }
+            loaded => loaded,
+        }
     }
 }
 

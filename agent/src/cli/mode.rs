@@ -23,7 +23,7 @@ pub(super) async fn monitor(file: &File, json: bool) -> Result<ExitCode, Failure
 }
 
 async fn order(file: &File, order: &Order, json: bool) -> Result<ExitCode, Failure> {
-    let config = file.load()?;
+    let config = file.load_to_ask()?;
     let obeyed = client::order(&config.admin.socket, order).await.map_err(Failure::new)?;
     if json {
         return print_json(&serde_json::json!({

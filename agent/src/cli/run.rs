@@ -27,6 +27,7 @@ pub(super) async fn run(
     attacher: Option<Attacher>,
 ) -> Result<ExitCode, Failure> {
     let attacher = attacher.ok_or_else(|| Failure::new("nothing can attach the filter"))?;
+    let file = file.resolved();
     let log = file.load()?.log;
     telemetry::start_logging(log.format, log.level.name()).map_err(Failure::usage)?;
     let load = move || file.load().map(|config| arguments.over(config));

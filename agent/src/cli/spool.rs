@@ -75,7 +75,7 @@ impl Which {
 }
 
 pub(super) async fn run(file: &File, command: Command) -> Result<ExitCode, Failure> {
-    let config = file.load()?;
+    let config = file.load_to_ask()?;
     match command {
         Command::Status { json } => status(&config, json).await,
         Command::List { route, json } => list(&config, route, json).await,

@@ -12,7 +12,7 @@ use crate::{
 };
 
 pub(super) async fn run(file: &File, json: bool) -> Result<ExitCode, Failure> {
-    let config = file.load()?;
+    let config = file.load_to_ask()?;
     match client::get::<Status>(&config.admin.socket, "/v1/status").await {
         Ok(status) if json => {
             say!("{}", serde_json::to_string_pretty(&status).map_err(Failure::new)?);

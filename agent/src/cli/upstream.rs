@@ -45,7 +45,7 @@ pub(super) struct Which {
 }
 
 pub(super) async fn run(file: &File, command: Command) -> Result<ExitCode, Failure> {
-    let config = file.load()?;
+    let config = file.load_to_ask()?;
     match command {
         Command::Status { json } => {
             let status: Status =

@@ -36,6 +36,14 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether the file is there, or may be, and this user may not read it.
+    #[must_use]
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
+    }
+}
+
 /// A fault at a place in the text.
 #[derive(Debug)]
 pub(super) struct Fault {

@@ -12,6 +12,10 @@ use crate::{
     allowlist::{AllowList, Listed},
 };
 
+/// Elements that a set of ipset may have, as many as the filter's tables. It is the same for
+/// every list: a set that is there is only taken as it is if it was made alike.
+const IPSET_ROOM: u32 = 4_000_000;
+
 /// Longest name of a set in the kernel (`IPSET_MAXNAMELEN`, less one).
 const LONGEST_IPSET_NAME: usize = 31;
 
@@ -61,7 +65,7 @@ fn nft(text: &mut String, sources: &[&Listed], hash: &str) -> std::fmt::Result {
     writeln!(text, "table inet exogate\ndelete table inet exogate\ntable inet exogate {{")?;
     for source in sources {
         for (family, kind, v4) in [("v4", "ipv4_addr", true), ("v6", "ipv6_addr", false)] {
-            writeln!(text, "  set {}_{family} {{", source.name.replace('-', "_"))?;
+            writeln!(text, "  set {}_{family} {{", identifier(&source.name))?;
             writeln!(text, "    type {kind}; flags interval; auto-merge")?;
             let prefixes = of_family(source, v4);
             if !prefixes.is_empty() {
@@ -73,6 +77,16 @@ fn nft(text: &mut String, sources: &[&Listed], hash: &str) -> std::fmt::Result {
     writeln!(text, "}}")
 }
 
+/// A source's name as nft takes it: it begins with a letter and holds no dash.
+fn identifier(name: &str) -> String {
+    let name = name.replace('-', "_");
+    if name.starts_with(|first: char| first.is_ascii_alphabetic()) {
+        name
+    } else {
+        format!("source_{name}")
+    }
+}
+
 fn ipset(text: &mut String, sources: &[&Listed]) -> std::fmt::Result {
     for (place, source) in sources.iter().enumerate() {
         for (family, kind, v4) in [("v4", "inet", true), ("v6", "inet6", false)] {
@@ -81,10 +95,12 @@ fn ipset(text: &mut String, sources: &[&Listed]) -> std::fmt::Result {
                 name = format!("exogate-{place}-{family}");
             }
             let prefixes = of_family(source, v4);
-            let room = prefixes.len().max(1024);
             // Filled beside the set in use, and put in its place in one step.
-            writeln!(text, "create {name} hash:net family {kind} maxelem {room} -exist")?;
-            writeln!(text, "create {place}-{family}-new hash:net family {kind} maxelem {room}")?;
+            writeln!(text, "create {name} hash:net family {kind} maxelem {IPSET_ROOM} -exist")?;
+            writeln!(
+                text,
+                "create {place}-{family}-new hash:net family {kind} maxelem {IPSET_ROOM}"
+            )?;
             for prefix in prefixes {
                 writeln!(text, "add {place}-{family}-new {prefix}")?;
             }

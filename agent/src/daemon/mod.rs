@@ -177,12 +177,13 @@ pub async fn run(load: Load, mut attacher: Attacher) -> Result<(), Error> {
         .map_err(|source| Error::Watch { what: "network interfaces", source })?;
     let audit = Audit::open(&config.state_directory, &registry)?;
     let server = Server::bind(&config.admin).await?;
+    let health = Health::default();
+    let interfaces = open_gates(&shared, &attacher, &table, &health).await?;
+    // After the filter, which stays whatever is wrong with the relay.
     let relay = match config.relay.is_on() {
         true => Some(Relay::open(&config, &registry)?),
         false => None,
     };
-    let health = Health::default();
-    let interfaces = open_gates(&shared, &attacher, &table, &health).await?;
     announce(&config);
     settle(&mut attacher, &config, &interfaces);
     let relay = match relay {

@@ -166,8 +166,8 @@ fn judge(
             Finding::warning(
                 "interface",
                 format!("{about}; filtered in generic mode, which is later and slower"),
-                "use a NIC or driver with native XDP, or a smaller MTU; set gate.attach = \
-                 \"generic\" if this is meant",
+                "use a NIC or driver with native XDP, or a smaller MTU, and detach: the filter in \
+                 force keeps its mode; set gate.attach = \"generic\" if this is meant",
             )
         }
         Some(xdp) => Finding::ok("interface", format!("{about}; filtered in {} mode", xdp.mode)),

@@ -123,6 +123,7 @@ impl Gate {
         let (mode, adopted) = match found {
             Some(found) => {
                 program.replace(found.link)?;
+                warn_of_mode(interface, options.attach, found.mode);
                 (found.mode, true)
             }
             None => {
@@ -216,4 +217,21 @@ pub(crate) struct Found {
     link: FdLink,
     mode: Mode,
     program: u32,
+}
+
+/// A link cannot change its mode, and a filter is not given up for a better one.
+fn warn_of_mode(interface: &Interface, wanted: Attach, mode: Mode) {
+    let is_wanted = match wanted {
+        Attach::Auto => true,
+        Attach::Native => mode == Mode::Native,
+        Attach::Generic => mode == Mode::Generic,
+    };
+    if !is_wanted {
+        tracing::warn!(
+            interface = interface.name,
+            %mode,
+            "the filter in force keeps its mode, which is not gate.attach; stop the agent, run \
+             `exogate detach`, and start it again"
+        );
+    }
 }

@@ -43,7 +43,7 @@ pub(super) async fn run(file: &File, interval: Duration) -> Result<ExitCode, Fai
     if !(io::stdout().is_terminal() && io::stdin().is_terminal()) {
         return Err(Failure::usage("this needs a terminal; use `exogate status` without one"));
     }
-    let socket = file.load()?.admin.socket;
+    let socket = file.load_to_ask()?.admin.socket;
     let status: Status = client::get(&socket, "/v1/status").await.map_err(Failure::new)?;
     let mut model =
         Model { status, rates: Rates::default(), latencies: Latencies::default(), gone: None };

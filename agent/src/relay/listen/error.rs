@@ -7,10 +7,7 @@ use std::{io, path::PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The address cannot be had.
-    #[error(
-        "listener {listener}: its address cannot be listened on: {source}; see which program has it \
-         (ss -ltnp), or change address in its [[listener]]"
-    )]
+    #[error("listener {listener}: its address cannot be listened on: {source}; {}", hint(source))]
     Bind {
         /// The listener.
         listener: String,
@@ -46,4 +43,15 @@ pub enum Error {
         /// What the library said.
         source: rustls::Error,
     },
+}
+
+fn hint(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need a right that the service does not have: put \
+             systemd_socket = \"https\" in the place of address, and run \
+             `systemctl enable --now exogate.socket`"
+        }
+        _ => "see which program has it (ss -ltnp), or change address in its [[listener]]",
+    }
 }

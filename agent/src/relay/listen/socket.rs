@@ -4,25 +4,17 @@
 //! so `TCP_NODELAY` costs no system call for each of them. Sockets of systemd's
 //! stay with systemd: when we stop, connections wait in them for the next start.
 
-use std::{
-    io,
-    net::{Ipv6Addr, SocketAddr},
-    time::Duration,
-};
+use std::{io, net::SocketAddr, time::Duration};
 
 use listenfd::ListenFd;
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{SockRef, TcpKeepalive};
 
 use super::Error;
-use crate::config::ListenerAddress;
+use crate::{config::ListenerAddress, listening::bind};
 
 /// How long a connection is silent before the kernel asks whether the client is still
 /// there: devices on the way forget connections after about five minutes.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
-
-/// Connections that wait in the kernel. The kernel's own limit is
-/// `net.core.somaxconn`, 4,096 unless changed.
-const BACKLOG: i32 = 4096;
 
 /// The sockets that systemd handed over to this process, by name. Each can be
 /// taken once.
@@ -103,34 +95,6 @@ pub(super) fn listen(
             sockets.map_err(|error| fault(error.to_string()))
         }
     }
-}
-
-fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // A restart must not wait for connections of the run before to time out.
-    socket.set_reuse_address(true)?;
-    if address.ip() == Ipv6Addr::UNSPECIFIED {
-        // Both families, whatever net.ipv6.bindv6only says.
-        socket.set_only_v6(false)?;
-    }
-    match socket.bind(&address.into()) {
-        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
-            // At boot the relay may be there before the network is.
-            tracing::warn!(
-                %address,
-                "no interface of this host has this address yet; connections are taken as soon \
-                 as one has"
-            );
-            match address {
-                SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
-                SocketAddr::V6(_) => socket.set_freebind_v6(true)?,
-            }
-            socket.bind(&address.into())?;
-        }
-        bound => bound?,
-    }
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
 }
 
 fn adopt(socket: std::net::TcpListener, is_own: bool) -> io::Result<Listening> {
