@@ -2,7 +2,7 @@
 //!
 //! Kept: what the sender said about the notification. Dropped: what belongs to
 //! the connection (the pool does that), credentials of the sender unless the route
-//! keeps them, and every claim about who forwarded the request, because anybody
+//! keeps them, those of NTLM and Negotiate always, and every claim about who forwarded the request, because anybody
 //! can make it. Added: who the sender was, under the usual names, and for a stored
 //! notification its identity.
 
@@ -11,11 +11,14 @@ use std::net::IpAddr;
 use hyper::{
     HeaderMap, Method,
     body::Bytes,
-    header::{AUTHORIZATION, COOKIE, FORWARDED, HOST, HeaderName, HeaderValue, VIA},
+    header::{
+        ACCEPT_ENCODING, AUTHORIZATION, COOKIE, FORWARDED, HOST, HeaderName, HeaderValue, VIA,
+    },
     http::uri::PathAndQuery,
 };
 
 use super::{
+    proxy::binding,
     route::rewrite,
     spool::{Message, RecordId},
     upstream::{Outbound, Payload, remove_hop_by_hop},
@@ -37,12 +40,16 @@ pub(super) fn clean(headers: &mut HeaderMap, route: &Route, host: &str, source: 
     // First: a sender's `Connection` must not name a field that is set below, or
     // that field would not go on.
     remove_hop_by_hop(headers);
+    // Between a client and its server it is theirs.
+    let is_theirs = matches!(route.kind, RouteKind::Proxy(_));
     if !route.keep_credentials {
         headers.remove(AUTHORIZATION);
         headers.remove(COOKIE);
     }
-    // Between a client and its server it is theirs.
-    let is_theirs = matches!(route.kind, RouteKind::Proxy(_));
+    if !is_theirs && binding::authenticates(headers) {
+        // They would hold for a connection that others use next.
+        headers.remove(AUTHORIZATION);
+    }
     let claims: Vec<HeaderName> =
         headers.keys().filter(|name| name.as_str().starts_with("x-forwarded-")).cloned().collect();
     for name in OURS.iter().chain(&claims) {
@@ -60,15 +67,17 @@ pub(super) fn clean(headers: &mut HeaderMap, route: &Route, host: &str, source: 
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("https"));
 }
 
-/// A POST for the upstream of a route, made of cleaned header fields. `None` if the
-/// route does not take the target.
+/// A POST for the upstream of a route, made of cleaned header fields, whose answer the
+/// relay reads. `None` if the route does not take the target.
 pub(super) fn outbound(
     route: &Route,
     target: &PathAndQuery,
-    headers: HeaderMap,
+    mut headers: HeaderMap,
     body: Bytes,
 ) -> Option<Outbound> {
     let path_and_query = rewrite(route, target)?;
+    // The sender may be able to read what we are not.
+    headers.remove(ACCEPT_ENCODING);
     Some(Outbound { method: Method::POST, path_and_query, headers, body: Payload::Whole(body) })
 }
 
@@ -151,6 +160,24 @@ mod tests {
             ("x-forwarded-proto", "https"),
         ]);
         assert_eq!(given, expected);
+    }
+
+    #[test]
+    fn nobody_is_taken_for_who_was_there_before_him() {
+        let route = Route { keep_credentials: true, ..route() };
+        for (given, kept) in [("Negotiate YII=", false), ("NTLM TlRM", false), ("Basic AA", true)] {
+            let mut given = headers(&[("authorization", given)]);
+            clean(&mut given, &route, "notify.example.com", IpAddr::from([192, 0, 2, 1]));
+            assert_eq!(given.contains_key(AUTHORIZATION), kept);
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_read_here_is_not_compressed() {
+        let given = headers(&[("accept-encoding", "gzip"), ("accept", "*/*")]);
+        let target = PathAndQuery::from_static("/graph");
+        let outbound = outbound(&route(), &target, given, Bytes::new()).unwrap();
+        assert_eq!(outbound.headers, headers(&[("accept", "*/*")]));
     }
 
     #[test]

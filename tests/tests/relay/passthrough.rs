@@ -96,6 +96,26 @@ fn the_session_is_that_of_client_and_server() {
 }
 
 #[test]
+fn a_connection_that_is_passed_on_keeps_its_sources_place() {
+    let (mut setting, listener) = setting();
+    setting.agent.listener().unwrap().insert("source_connections".to_owned(), 1.into());
+    setting.agent.start().unwrap();
+    let mut hello = Vec::new();
+    speak(&setting.lab, MAIL).write_tls(&mut hello).unwrap();
+    let mut first = connect(&setting.lab);
+    first.write_all(&hello).unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    server.read_exact(&mut vec![0; hello.len()]).unwrap();
+    let mut second = connect(&setting.lab);
+    let error = second.read(&mut [0; 1]).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    drop((first, server));
+    setting.until("exogate_relay_connections", &[], 0.0);
+    connect(&setting.lab).write_all(&hello).unwrap();
+    listener.accept().unwrap();
+}
+
+#[test]
 fn the_name_counts_in_any_case_and_what_cannot_be_read_is_closed() {
     let (mut setting, listener) = setting();
     setting.agent.start().unwrap();

@@ -62,7 +62,7 @@ impl Server {
 }
 
 /// One end of a connection.
-pub(super) struct End<S>(S);
+pub(super) struct End<S>(pub(super) S);
 
 pub(super) type Tls = StreamOwned<ClientConnection, TcpStream>;
 
@@ -197,6 +197,25 @@ fn a_client_waits_until_the_server_wants_the_body() {
     assert!(asks.head().starts_with("HTTP/1.1 100 "));
     asks.send("12345");
     assert_eq!(upstream.take(5), "12345");
+}
+
+#[test]
+fn a_client_that_waits_for_the_server_is_not_slow() {
+    let (mut setting, server) = setting();
+    setting.agent.listener().unwrap().insert("body_timeout".to_owned(), "1s".into());
+    setting.agent.set("upstream.exchange.response_timeout", "10s").unwrap();
+    setting.agent.start().unwrap();
+    let mut asks = client(&setting.lab, &[]);
+    asks.send(&post("Expect: 100-continue\r\nContent-Length: 5\r\n", ""));
+    let mut upstream = server.accept();
+    upstream.head();
+    // The relay asks for the body when the server has said nothing for a second.
+    assert!(asks.head().starts_with("HTTP/1.1 100 "));
+    std::thread::sleep(QUIET);
+    asks.send("12345");
+    assert_eq!(upstream.take(5), "12345");
+    upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    assert!(asks.head().starts_with("HTTP/1.1 200 "));
 }
 
 #[test]

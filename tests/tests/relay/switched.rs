@@ -1,6 +1,8 @@
 //! Connections that change to another protocol, or must not. Both ends are written byte
 //! by byte.
 
+use std::io::Read as _;
+
 use exogate_tests::notification::RELAY_NAME;
 
 use super::proxied::{client, post, setting, started, values};
@@ -124,4 +126,11 @@ fn without_a_word_in_the_route_nothing_changes() {
     asks.send(&asking("Upgrade: websocket\r\n"));
     assert!(asks.head().starts_with("HTTP/1.1 403 "));
     server.is_quiet();
+    // TLS ends as it should, too.
+    asks.send(&post("Connection: close\r\nContent-Length: 0\r\n", ""));
+    let mut upstream = server.accept();
+    upstream.head();
+    upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    assert!(asks.head().starts_with("HTTP/1.1 200 "));
+    assert_eq!(asks.0.read(&mut [0; 1]).unwrap(), 0);
 }

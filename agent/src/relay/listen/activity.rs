@@ -27,7 +27,7 @@ use crate::config::Limits;
 /// How long a client may take to go that was told to, or of whose request a part
 /// was not read: closing at once would reset the connection, and the answer with
 /// it.
-const LINGER: Duration = Duration::from_secs(2);
+pub(super) const LINGER: Duration = Duration::from_secs(2);
 
 /// A connection that had nothing to do for so long is put to sleep. Making it anew
 /// takes less than a thousandth of that.
@@ -72,6 +72,8 @@ pub(super) struct Activity {
     unread: AtomicBool,
     /// Since when we wait for the client to close.
     closing: AtomicU64,
+    /// Whether the client was told that nothing will come any more.
+    shut: AtomicBool,
     /// Whether the client was told to go.
     ending: AtomicBool,
 }
@@ -91,6 +93,7 @@ impl Activity {
             blocked: AtomicU64::new(NEVER),
             unread: AtomicBool::new(false),
             closing: AtomicU64::new(NEVER),
+            shut: AtomicBool::new(false),
             ending: AtomicBool::new(false),
         })
     }
@@ -111,6 +114,11 @@ impl Activity {
     /// Whether a request is under way.
     pub(super) fn is_busy(&self) -> bool {
         self.requests.load(Relaxed) > 0
+    }
+
+    /// Whether the client was told that nothing will come any more.
+    pub(super) fn was_shut(&self) -> bool {
+        self.shut.load(Relaxed)
     }
 
     /// A part of a request's body will not be read.
@@ -321,6 +329,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let activity = &this.activity;
+        activity.shut.store(true, Relaxed);
         if activity.closing.load(Relaxed) == NEVER {
             let result = Pin::new(&mut this.stream).poll_shutdown(cx);
             activity.flushed(&result);

@@ -32,6 +32,8 @@ pub struct RequestBody {
     limit: Duration,
     /// Whether the limit is for each part of it and not for all of it.
     in_parts: bool,
+    /// Whether it was asked for.
+    is_wanted: bool,
     since: Instant,
     /// Set up when the body has to be waited for: most come with their head.
     timer: Option<Pin<Box<Sleep>>>,
@@ -45,6 +47,7 @@ impl RequestBody {
             activity,
             limit,
             in_parts: false,
+            is_wanted: false,
             since: Instant::now(),
             timer: None,
             ended: false,
@@ -69,6 +72,11 @@ impl hyper::body::Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
+        if this.in_parts && !this.is_wanted {
+            // Until now the client may have waited for us.
+            this.since = Instant::now();
+        }
+        this.is_wanted = true;
         if let Poll::Ready(frame) = Pin::new(&mut this.incoming).poll_frame(cx) {
             this.ended = frame.is_none();
             if this.in_parts {

@@ -22,12 +22,16 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::graceful::GracefulConnection,
 };
-use tokio::{net::TcpStream, time::sleep_until};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::TcpStream,
+    time::{sleep_until, timeout},
+};
 use tokio_rustls::server::TlsStream;
 
 use super::{
     Handler, Peer, Shared,
-    activity::{Activity, Expired, UnderWay, Watched},
+    activity::{Activity, Expired, LINGER, UnderWay, Watched},
     attached::Attached,
     body::{RequestBody, ResponseBody},
     connection::Outcome,
@@ -248,16 +252,25 @@ where
         }
     })
     .await;
-    if let Some(takeover) = attached.taken_over()
-        && outcome == Outcome::Served
-        && let Some((stream, unread)) = connection.into_stream()
-    {
+    if let Some(takeover) = attached.taken_over() {
+        let stream = connection.into_stream().filter(|_| outcome == Outcome::Served);
+        let Some((stream, unread)) = stream else { return outcome };
         // Its requests, if it has any, cannot be told apart: when we drain it goes on
         // until the end.
         tokio::select! {
             () = takeover(stream, unread) => return Outcome::Switched,
             () = shared.drain.cut() => return Outcome::Cut,
         }
+    }
+    // The library leaves the end to others where a request asked for another protocol, even
+    // if it was refused.
+    if is_http1
+        && !activity.was_shut()
+        && outcome == Outcome::Served
+        && let Some((stream, unread)) = connection.into_stream()
+    {
+        let mut stream = Watched::new(stream, unread, activity);
+        let _ = timeout(LINGER, stream.shutdown()).await;
     }
     outcome
 }

@@ -14,7 +14,7 @@ use std::{
 
 use tokio::time::Instant;
 
-/// When sources without connections are looked for: as often as there are new ones.
+/// So many sources are remembered before any of them is forgotten.
 const PRUNE_AT: usize = 1024;
 
 /// All sources of a listener.
@@ -22,7 +22,14 @@ const PRUNE_AT: usize = 1024;
 pub(super) struct Sources {
     connections: usize,
     requests: u32,
-    known: Mutex<HashMap<IpAddr, Known>>,
+    known: Mutex<AllKnown>,
+}
+
+#[derive(Debug)]
+struct AllKnown {
+    all: HashMap<IpAddr, Known>,
+    /// When there are so many, it is looked for those that can be forgotten.
+    prune_at: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +47,8 @@ impl Sources {
         }
         let connections = connections.unwrap_or(usize::MAX);
         let requests = requests.unwrap_or(u32::MAX);
-        Some(Arc::new(Self { connections, requests, known: Mutex::default() }))
+        let known = AllKnown { all: HashMap::new(), prune_at: PRUNE_AT };
+        Some(Arc::new(Self { connections, requests, known: Mutex::new(known) }))
     }
 
     /// A place for a connection, if the source has one left.
@@ -48,10 +56,11 @@ impl Sources {
         let source = site(source);
         let now = Instant::now();
         let mut known = self.known();
-        if known.len() >= PRUNE_AT {
-            known.retain(|_, one| one.connections > 0 || one.full_at > now);
+        if known.all.len() >= known.prune_at {
+            known.all.retain(|_, one| one.connections > 0 || one.full_at > now);
+            known.prune_at = known.all.len().saturating_mul(2).max(PRUNE_AT);
         }
-        let one = known.entry(source).or_insert(Known { connections: 0, full_at: now });
+        let one = known.all.entry(source).or_insert(Known { connections: 0, full_at: now });
         if one.connections >= self.connections {
             return None;
         }
@@ -59,7 +68,7 @@ impl Sources {
         Some(Place { sources: Arc::clone(self), source })
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<IpAddr, Known>> {
+    fn known(&self) -> MutexGuard<'_, AllKnown> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -81,7 +90,7 @@ impl Place {
         let now = Instant::now();
         let (second, each) = (Duration::from_secs(1), Duration::from_secs(1).checked_div(requests));
         let mut known = self.sources.known();
-        let Some(one) = known.get_mut(&self.source) else { return true };
+        let Some(one) = known.all.get_mut(&self.source) else { return true };
         let taken = one.full_at.max(now).checked_add(each.unwrap_or(second));
         match taken.filter(|at| at.saturating_duration_since(now) <= second) {
             Some(at) => {
@@ -97,10 +106,10 @@ impl Drop for Place {
     fn drop(&mut self) {
         let now = Instant::now();
         let mut known = self.sources.known();
-        if let Some(one) = known.get_mut(&self.source) {
+        if let Some(one) = known.all.get_mut(&self.source) {
             one.connections = one.connections.saturating_sub(1);
             if one.connections == 0 && one.full_at <= now {
-                known.remove(&self.source);
+                known.all.remove(&self.source);
             }
         }
     }
@@ -168,6 +177,6 @@ mod tests {
             drop(place);
             tokio::time::advance(Duration::from_millis(1)).await;
         }
-        assert!(sources.known().len() <= PRUNE_AT);
+        assert!(sources.known().all.len() <= PRUNE_AT);
     }
 }

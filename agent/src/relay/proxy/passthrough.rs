@@ -67,6 +67,8 @@ impl Passage for To {
         peer: Peer,
     ) -> BoxFuture<'static, Passed> {
         Box::pin(async move {
+            // All of it, with what belongs to the connection, lives as long as this.
+            let peer = peer;
             let mut tunnel = match self.pool.tunnel(peer.source.ip()).await {
                 Ok(tunnel) => tunnel,
                 Err(error) => {

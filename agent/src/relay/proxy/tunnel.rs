@@ -9,7 +9,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectional},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 
 use crate::relay::upstream::{Progress, after};
@@ -26,8 +26,11 @@ pub(in crate::relay) async fn pass(
     said: &[u8],
     limit: Duration,
 ) -> io::Result<()> {
-    server.write_all(said).await?;
-    server.flush().await?;
+    let say = async {
+        server.write_all(said).await?;
+        server.flush().await
+    };
+    timeout(limit, say).await??;
     let progress = Progress::new();
     let mut client = Seen { stream: client, progress: &progress };
     let mut server = Seen { stream: server, progress: &progress };

@@ -2,7 +2,8 @@
 //!
 //! The breaker opens after so many failures in a row and keeps requests away for a
 //! while. Then it lets one through, on trial: an answer closes it, a failure opens
-//! it for another while.
+//! it for another while. A request may be slow through no fault of the server, so after
+//! that while without news another one tries, too.
 
 use std::time::Duration;
 
@@ -27,8 +28,13 @@ pub(super) struct Circuit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Breaker {
     Closed,
-    Open { until: Instant },
-    Trial,
+    Open {
+        until: Instant,
+    },
+    /// A request tries; from then on, another one may too.
+    Trial {
+        next: Instant,
+    },
 }
 
 /// When a request will be let through.
@@ -37,7 +43,7 @@ pub(super) enum Admission {
     Now,
     /// Then, to see whether the server is back.
     At(Instant),
-    /// When a probe or the request on trial brings news.
+    /// When a probe brings news.
     Unknown,
 }
 
@@ -88,7 +94,7 @@ impl Circuit {
             _ if !self.probed_well => Admission::Unknown,
             Breaker::Closed => Admission::Now,
             Breaker::Open { until } => Admission::At(until),
-            Breaker::Trial => Admission::Unknown,
+            Breaker::Trial { next } => Admission::At(next),
         }
     }
 
@@ -100,7 +106,7 @@ impl Circuit {
         if self.breaker == Breaker::Closed {
             return Some(Admitted::Ordinary);
         }
-        self.breaker = Breaker::Trial;
+        self.breaker = Breaker::Trial { next: after(now, self.limits.pause) };
         Some(Admitted::OnTrial)
     }
 
@@ -117,7 +123,7 @@ impl Circuit {
         let opens = match self.breaker {
             Breaker::Closed => self.failures >= self.limits.failures,
             // A request from before it opened says nothing new.
-            Breaker::Open { .. } | Breaker::Trial => admitted == Admitted::OnTrial,
+            Breaker::Open { .. } | Breaker::Trial { .. } => admitted == Admitted::OnTrial,
         };
         if opens {
             self.breaker = Breaker::Open { until: after(now, self.limits.pause) };
@@ -126,7 +132,7 @@ impl Circuit {
 
     /// Nobody knows what became of a request: another one may try.
     pub(super) fn abandoned(&mut self, admitted: Admitted, now: Instant) {
-        if admitted == Admitted::OnTrial && self.breaker == Breaker::Trial {
+        if admitted == Admitted::OnTrial && matches!(self.breaker, Breaker::Trial { .. }) {
             self.breaker = Breaker::Open { until: now };
         }
     }
@@ -187,6 +193,18 @@ mod tests {
         circuit.succeeded();
         assert!(circuit.is_up());
         assert_eq!(circuit.admit(later), Some(Admitted::Ordinary));
+    }
+
+    #[test]
+    fn a_trial_that_takes_long_does_not_keep_others_away_for_ever() {
+        let now = Instant::now();
+        let mut circuit = open(now);
+        let slow = circuit.admit(now + PAUSE).unwrap();
+        assert_eq!(circuit.admission(), Admission::At(now + 2 * PAUSE));
+        assert_eq!(circuit.admit(now + 2 * PAUSE), Some(Admitted::OnTrial));
+        circuit.succeeded();
+        circuit.failed(slow, "the slow one".to_owned(), now + 3 * PAUSE);
+        assert!(circuit.is_up(), "one failure among many");
     }
 
     #[test]

@@ -23,7 +23,10 @@ use hyper::{
     body::{Body, Bytes, Frame, Incoming, SizeHint},
     client::conn::http1::{self, SendRequest},
 };
-use tokio::time::{Instant, interval};
+use tokio::{
+    task::unconstrained,
+    time::{Instant, interval},
+};
 
 use super::{connect::Connector, outbound::Sent};
 use crate::{relay::BoxError, source::fetch::chain};
@@ -174,7 +177,8 @@ impl Connection {
         &mut self,
         request: Request<Sent>,
     ) -> Result<Response<Incoming>, (hyper::Error, Option<Request<Sent>>)> {
-        let mut response = pin!(self.sender.try_send_request(request));
+        // It has no waker of its own to come back with when its task has done enough.
+        let mut response = pin!(unconstrained(self.sender.try_send_request(request)));
         let driver = &mut self.driver;
         poll_fn(|cx| {
             drive(driver, cx);

@@ -275,7 +275,9 @@ impl Pool {
     pub async fn available(&self) {
         let mut changed = self.changed.subscribe();
         while !self.is_available() {
-            let soonest = self.servers.iter().filter_map(|server| match server.admission() {
+            // One that is drained is not asked, however well it is.
+            let asked = self.servers.iter().filter(|server| !server.is_drained());
+            let soonest = asked.filter_map(|server| match server.admission() {
                 Admission::Now => Some(Instant::now()),
                 Admission::At(at) => Some(at),
                 Admission::Unknown => None,

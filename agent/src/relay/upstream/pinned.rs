@@ -33,7 +33,10 @@ use hyper::{
     upgrade::{OnUpgrade, Upgraded},
 };
 use hyper_util::rt::TokioIo;
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    task::unconstrained,
+    time::{Instant, timeout_at},
+};
 
 use super::{
     Pool, SendError, after,
@@ -313,7 +316,8 @@ impl Pool {
         }
         progress.moved();
         let began = Instant::now();
-        let sending = pinned.sender.try_send_request(request);
+        // It has no waker of its own to come back with when its task has done enough.
+        let sending = unconstrained(pinned.sender.try_send_request(request));
         let sent = {
             let mut sending = pin!(sending);
             let mut exchange = poll_fn(|cx| {

@@ -262,8 +262,22 @@ impl Writer {
         }
     }
 
-    /// Does a batch in one transaction.
+    /// Does a batch in one transaction, or nothing of it.
     fn attempt(&mut self, batch: &mut [Job]) -> Result<(Vec<Answer>, Vec<Change>), Failure> {
+        let sweeps: Vec<_> = batch.iter_mut().map(|job| job.task.sweep().cloned()).collect();
+        let result = self.transact(batch);
+        if result.is_err() {
+            // They begin again where they were: what they had done is taken back.
+            for (job, before) in batch.iter_mut().zip(sweeps) {
+                if let (Some(sweep), Some(before)) = (job.task.sweep(), before) {
+                    *sweep = before;
+                }
+            }
+        }
+        result
+    }
+
+    fn transact(&mut self, batch: &mut [Job]) -> Result<(Vec<Answer>, Vec<Change>), Failure> {
         if self.connection.is_none() {
             self.connection = Some(self.open_again().map_err(Failure::Open)?);
         }
@@ -450,6 +464,14 @@ impl Writer {
 }
 
 impl Task {
+    /// How far a task has come that is done in parts.
+    const fn sweep(&mut self) -> Option<&mut Sweep> {
+        match self {
+            Self::Replay(sweep) | Self::Purge(sweep) => Some(sweep),
+            _ => None,
+        }
+    }
+
     /// About how many bytes it writes.
     fn bytes(&self) -> usize {
         match self {

@@ -22,7 +22,10 @@ impl Inner {
     pub(super) async fn bury_record(&self, entry: &Entry, death: Death) -> Result<(), Error> {
         let message = match self.servers.waiting.get_raw_message(entry.sequence).await {
             Ok(message) => message,
-            Err(error) if is_missing(&error) => return Err(Error::Unknown(entry.id)),
+            Err(error) if is_missing(&error) => {
+                self.is_gone(entry.sequence).await?;
+                return Err(Error::Unknown(entry.id));
+            }
             Err(error) => return Err(failed("a record cannot be read", error)),
         };
         let size = u64::try_from(message.payload.len()).unwrap_or(u64::MAX);

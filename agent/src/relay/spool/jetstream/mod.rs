@@ -271,6 +271,9 @@ impl Inner {
         let subject = format!("{}.waiting.{id}", self.servers.prefix);
         let found = match self.servers.waiting.get_last_raw_message_by_subject(&subject).await {
             Ok(found) => Some(found),
+            // One that waited here is not looked for among those that another host gave up:
+            // its lane has gone on.
+            Err(error) if is_missing(&error) && place.is_some() => None,
             Err(error) if is_missing(&error) => self.dead_message(id).await?,
             Err(error) => return Err(unreadable(error)),
         };
@@ -278,16 +281,22 @@ impl Inner {
             return self.sealer.open_message(id, found.payload.into());
         }
         if let Some(place) = place {
-            // A new leader may not have caught up with what the old one had told.
-            let info = self.servers.waiting.get_info().await;
-            let info = info.map_err(|error| failed("a record cannot be read", error))?;
-            if info.state.last_sequence < place {
-                return Err(failed("a record cannot be read", "the leader is behind"));
-            }
+            self.is_gone(place).await?;
             // Another host delivered it, or it died of age.
             self.queue.remove(place);
         }
         Err(Error::Unknown(id))
+    }
+
+    /// Whether what is missing at a place is missing for good: a new leader may not have
+    /// caught up with what the old one had told.
+    async fn is_gone(&self, place: u64) -> Result<(), Error> {
+        let info = self.servers.waiting.get_info().await;
+        let info = info.map_err(|error| failed("a record cannot be read", error))?;
+        if info.state.last_sequence < place {
+            return Err(failed("a record cannot be read", "the leader is behind"));
+        }
+        Ok(())
     }
 
     fn depth(&self) -> Vec<(String, Depth)> {

@@ -123,9 +123,12 @@ impl Queue {
         }
     }
 
-    /// Where in the stream a record stands.
+    /// Where in the stream a record stands. One that was handed over in an earlier turn is
+    /// where it was.
     pub(super) fn place(&self, id: RecordId) -> Option<u64> {
-        self.lock().places.get(&id).copied()
+        let state = self.lock();
+        let before = || state.before.iter().find(|(_, entry)| entry.id == id);
+        state.places.get(&id).copied().or_else(|| before().map(|(place, _)| *place))
     }
 
     /// What waits, by route; `None` if this host does not know.
@@ -232,7 +235,9 @@ mod tests {
         assert_eq!(queue.take(), Some(first.clone()));
         queue.end();
         assert_eq!((queue.take(), queue.depth()), (None, None));
+        assert_eq!(queue.place(first.id), Some(1), "whoever delivers it may ask");
         queue.begin();
+        assert_eq!(queue.place(first.id), Some(1));
         queue.read(1, Some(first));
         queue.read(2, Some(second.clone()));
         queue.is_complete();

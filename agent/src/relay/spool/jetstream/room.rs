@@ -31,8 +31,8 @@ struct Counts {
     letters: BTreeMap<String, u64>,
     /// What the stream of dead letters looked like when `letters` was read from it.
     counted: Option<(u64, u64)>,
-    /// Counts what this host has changed: an answer that was asked for before that
-    /// is out of date.
+    /// Counts the changes of dead letters by this host: what was counted before one is out
+    /// of date.
     changes: u64,
 }
 
@@ -52,14 +52,12 @@ impl Room {
     pub(super) fn appended(&self, size: u64) {
         let mut counts = self.lock();
         counts.waiting = counts.waiting.saturating_add(size);
-        counts.changed();
     }
 
     /// A record of this size waits no longer.
     pub(super) fn removed(&self, size: u64) {
         let mut counts = self.lock();
         counts.waiting = counts.waiting.saturating_sub(size);
-        counts.changed();
     }
 
     /// There is one more dead letter of this route.
@@ -71,11 +69,12 @@ impl Room {
         counts.changed();
     }
 
-    /// Asks the servers.
+    /// Asks the servers. What this host does meanwhile is added to what they say, which
+    /// may count it twice until the next answer, and no longer.
     pub(super) async fn refresh(&self, servers: &Servers) -> Result<(), Error> {
-        let (before, counted) = {
+        let (before, counted, bytes) = {
             let counts = self.lock();
-            (counts.changes, counts.counted)
+            (counts.changes, counts.counted, [counts.waiting, counts.dead])
         };
         let waiting = state(&servers.waiting).await?;
         let dead = state(&servers.dead).await?;
@@ -85,11 +84,13 @@ impl Room {
             _ => Some(count(servers).await?),
         };
         let mut counts = self.lock();
-        if counts.changes == before {
-            (counts.waiting, counts.dead) = (waiting.bytes, dead.bytes);
-            if let Some(letters) = letters {
-                (counts.letters, counts.counted) = (letters, Some(look));
-            }
+        let [waiting_before, dead_before] = bytes;
+        counts.waiting = moved(waiting.bytes, waiting_before, counts.waiting);
+        counts.dead = moved(dead.bytes, dead_before, counts.dead);
+        if counts.changes == before
+            && let Some(letters) = letters
+        {
+            (counts.letters, counts.counted) = (letters, Some(look));
         }
         Ok(())
     }
@@ -113,6 +114,11 @@ impl Counts {
     fn changed(&mut self) {
         self.changes = self.changes.wrapping_add(1);
     }
+}
+
+/// What the servers said, changed as the count here was changed meanwhile.
+const fn moved(said: u64, before: u64, now: u64) -> u64 {
+    said.saturating_add(now.saturating_sub(before)).saturating_sub(before.saturating_sub(now))
 }
 
 async fn state(stream: &async_nats::jetstream::stream::Stream) -> Result<State, Error> {

@@ -1,6 +1,11 @@
 //! The circuit breaker and the probes of a pool.
 
-use std::time::Duration;
+use std::{
+    pin::pin,
+    sync::atomic::{AtomicUsize, Ordering},
+    task::{Context, Wake, Waker},
+    time::Duration,
+};
 
 use tokio::time::{Instant, timeout};
 
@@ -46,6 +51,37 @@ async fn one_request_at_a_time_tries_a_server_and_the_others_are_told_how_it_wen
     trial.unwrap();
     assert!(matches!(other, Err(SendError::Unavailable { .. })), "{other:?}");
     assert!(pool.status().remove(0).up);
+}
+
+/// Counts how often a task would be woken.
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_kept_busy_by_a_server_that_is_drained_and_failed() {
+    let server = StandIn::start(|_| Reaction::status(503)).await;
+    let mut upstream = upstream(&[&server]);
+    upstream.breaker = config::Breaker { failures: 1, pause: Duration::from_millis(1) };
+    let pool = pool(&upstream);
+    pool.send(post("x"), Repeat::Never).await.unwrap();
+    pool.set_drained(None, true).unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let wakes = Arc::new(Wakes::default());
+    let waker = Waker::from(Arc::clone(&wakes));
+    let mut available = pin!(pool.available());
+    for _ in 0..10 {
+        assert!(available.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(wakes.0.load(Ordering::Relaxed), 0, "nothing has changed");
+    pool.set_drained(None, false).unwrap();
+    timeout(PATIENCE, available).await.unwrap();
 }
 
 #[tokio::test]
