@@ -13,10 +13,9 @@ use std::{fs, path::Path, thread::sleep, time::Duration};
 
 use exogate_tests::{
     lab::{EDGE_INTERFACE, Family, Lab, Peer},
-    machine::{Machine, package, rpm_package},
+    machine::{Machine, newer_package, package, rpm_package},
     peer::{EDGE_NAME, HTTPS},
     prober::{Plan, Prober},
-    process::check,
     tls::Validity,
 };
 
@@ -289,7 +288,7 @@ fn the_filter_stands_before_the_network_when_the_machine_boots() {
 fn upgrade_and_downgrade_keep_the_filter_removal_takes_it_away_and_a_purge_leaves_nothing() {
     let scene = Scene::enforcing();
     let Scene { machine, lab } = &scene;
-    let newer = newer_package(lab);
+    let newer = newer_package(lab).unwrap();
     let version =
         || machine.check(&["dpkg-query", "--show", "-f", "${Version}", "exogate"]).unwrap();
     // Up by a version, and down again.
@@ -383,23 +382,4 @@ fn the_unit_is_right_and_shut_tight() {
     let judged = scene.machine.run(&arguments).unwrap();
     assert_eq!(judged.code, 0, "{}", judged.stdout);
     println!("{}", judged.stdout.lines().last().unwrap_or_default());
-}
-
-/// The package under a higher version.
-fn newer_package(lab: &Lab) -> std::path::PathBuf {
-    let (directory, newer) = (lab.directory().join("newer"), lab.directory().join("newer.deb"));
-    let deb = |arguments: &[&str]| {
-        check(std::process::Command::new("dpkg-deb").args(arguments), "").unwrap();
-    };
-    let (unpacked, packed) = (directory.to_str().unwrap(), newer.to_str().unwrap());
-    deb(&["--raw-extract", package().unwrap().to_str().unwrap(), unpacked]);
-    let control = directory.join("DEBIAN/control");
-    let text = fs::read_to_string(&control).unwrap();
-    let raised = |line: &str| match line.strip_prefix("Version: ") {
-        Some(version) => format!("Version: {version}+newer\n"),
-        None => format!("{line}\n"),
-    };
-    fs::write(&control, text.lines().map(raised).collect::<String>()).unwrap();
-    deb(&["-Zgzip", "-z1", "--root-owner-group", "--build", unpacked, packed]);
-    newer
 }

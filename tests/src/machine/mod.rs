@@ -8,6 +8,8 @@
 //! Everything lies below the lab's directory and in its namespaces, so the lab's janitor
 //! takes it down, however the test ends.
 
+mod package;
+
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
@@ -23,9 +25,10 @@ use nix::{
     unistd::Pid,
 };
 
+pub use self::package::{newer_package, package, rpm_package};
 use crate::{
     lab::Lab,
-    process::{Output, agent_binary, check, run, wait},
+    process::{Output, check, run, wait},
 };
 
 /// How long it may take to boot, and a command in it.
@@ -258,42 +261,4 @@ fn init_below(nspawn: u32) -> Option<Pid> {
         (is_child && is_init && nested)
             .then(|| entry.file_name().to_str()?.parse().ok().map(Pid::from_raw))?
     })
-}
-
-/// The Debian package of the build under test.
-///
-/// # Errors
-///
-/// If it was not built, or an older agent was packed.
-pub fn package() -> Result<PathBuf> {
-    built_package("deb")
-}
-
-/// The same for distributions that have rpm.
-///
-/// # Errors
-///
-/// As for [`package`].
-pub fn rpm_package() -> Result<PathBuf> {
-    built_package("rpm")
-}
-
-fn built_package(kind: &str) -> Result<PathBuf> {
-    let advice = "build it with `cargo xtask package --development`";
-    let agent = agent_binary()?;
-    let target = agent.parent().and_then(Path::parent).context("the agent has no target")?;
-    let directory = target.join("package").join("dev");
-    let found = fs::read_dir(&directory).into_iter().flatten().flatten().find_map(|entry| {
-        let path = entry.path();
-        path.extension().is_some_and(|extension| extension == kind).then_some(path)
-    });
-    let package =
-        found.with_context(|| format!("no .{kind} in {}: {advice}", directory.display()))?;
-    let modified = |path: &Path| fs::metadata(path).and_then(|data| data.modified());
-    ensure!(
-        modified(&package)? >= modified(&agent)?,
-        "{} is older than the agent: {advice}",
-        package.display()
-    );
-    Ok(package)
 }
