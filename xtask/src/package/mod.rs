@@ -13,7 +13,7 @@ use crate::{
     toolchain::Places,
 };
 use anyhow::Result;
-use std::{fs, path::PathBuf, process::Command};
+use std::{env, fs, path::PathBuf, process::Command};
 
 /// The releases that are installed if they are missing.
 const CARGO_DEB: (&str, &str) = ("cargo-deb", "3.8.0");
@@ -41,6 +41,10 @@ pub(crate) fn build(development: bool) -> Result<PathBuf> {
         .arg(&directory);
     if development {
         command.arg("--fast");
+    }
+    // As Debian's own tools have it.
+    if let (Ok(name), Ok(address)) = (env::var("DEBFULLNAME"), env::var("DEBEMAIL")) {
+        command.args(["--maintainer", &format!("{name} <{address}>")]);
     }
     run(&mut command)?;
     let mut command = Command::new(generate_rpm);
