@@ -161,7 +161,7 @@ pub async fn run(load: Load, mut attacher: Attacher) -> Result<(), Error> {
     // In the mode that an operator may have ordered.
     let config = keeper.config();
     check(&config)?;
-    let local = follow::local_addresses();
+    let local = follow::local_addresses()?;
     let table = Arc::new(table(&keeper.list(), &config, &local)?);
     let gates = Gates::default();
     let shared = Shared {

@@ -164,11 +164,7 @@ impl<C: Collect> Keeper<C> {
         let is_other = list.hash() != self.list.hash();
         // Most versions change no prefix of ours.
         if is_other || config != self.config {
-            publisher.publish(&list, &config).map_err(|error| {
-                self.metrics.publish_failed();
-                tracing::error!(%error, hash = list.hash(), "the list cannot be put in force");
-                format!("the list cannot be put in force: {error}")
-            })?;
+            self.publish(&list, &config, publisher)?;
         }
         let delta = if is_other {
             Delta { added: list.beyond(&self.list), removed: self.list.beyond(&list) }
@@ -193,6 +189,19 @@ impl<C: Collect> Keeper<C> {
             }
         }
         Ok(delta)
+    }
+
+    pub(super) fn publish<P: Publish>(
+        &self,
+        list: &Arc<AllowList>,
+        config: &Arc<Config>,
+        publisher: &mut P,
+    ) -> Result<(), String> {
+        publisher.publish(list, config).map_err(|error| {
+            self.metrics.publish_failed();
+            tracing::error!(%error, hash = list.hash(), "the list cannot be put in force");
+            format!("the list cannot be put in force: {error}")
+        })
     }
 
     pub(super) fn warn_of_empty_sources(&self) {

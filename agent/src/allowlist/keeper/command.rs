@@ -76,6 +76,12 @@ pub enum Command {
         /// The outcome.
         done: oneshot::Sender<Outcome>,
     },
+    /// Publish once more what is in force, because something changed that the publisher adds
+    /// to it: the addresses of this host.
+    Republish {
+        /// The outcome.
+        done: oneshot::Sender<Outcome>,
+    },
     /// Go on with another configuration. Its list and guards are in force when
     /// `done` says so; after an error the old ones are.
     Reload {
@@ -124,6 +130,7 @@ impl<C: Collect> Keeper<C> {
             }
             Command::Confirm { done } => drop(done.send(self.confirm(publisher))),
             Command::Monitor { done } => drop(done.send(self.monitor(publisher))),
+            Command::Republish { done } => drop(done.send(self.republish(publisher))),
             Command::Reload { config, done } => drop(done.send(self.reload(config, publisher))),
         }
         self.show();
@@ -265,6 +272,11 @@ impl<C: Collect> Keeper<C> {
         };
         self.record(&record.changing(&delta.added, &delta.removed));
         Ok(())
+    }
+
+    /// Publishes list and configuration as they are; an operator's word on the mode included.
+    fn republish<P: Publish>(&mut self, publisher: &mut P) -> Outcome {
+        self.publish(&self.list, &self.config, publisher)
     }
 
     fn reload<P: Publish>(&mut self, config: Arc<Config>, publisher: &mut P) -> Outcome {
