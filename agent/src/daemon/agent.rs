@@ -19,7 +19,7 @@ use crate::{
         explain::Explainer,
         follow::{self, Changes, Order, Signals},
         interfaces::Interfaces,
-        publish::{GatePublisher, table},
+        publish::GatePublisher,
         settle,
         supervisor::Supervisor,
     },
@@ -179,9 +179,7 @@ impl Agent {
     async fn follow_changes(&mut self) -> Result<(), Error> {
         self.follow_addresses().await;
         let config = self.shared.config();
-        let (list, local) = (Arc::clone(&self.list.borrow().list), self.shared.local());
-        let make = || Ok(Arc::new(table(&list, &config, &local)?));
-        let outcome = match self.interfaces.follow(&self.shared, &self.attacher, make).await {
+        let outcome = match self.interfaces.follow(&self.shared, &self.attacher).await {
             Ok(outcome) => outcome,
             Err(error) => {
                 tracing::error!(%error, "interfaces cannot be followed");

@@ -83,8 +83,7 @@ impl Interfaces {
         self.wanted.iter().all(|wanted| wanted.part.is_ready())
     }
 
-    /// Lets go of what is gone, and filters what is there and is not; `table` makes the
-    /// table for it.
+    /// Lets go of what is gone, and filters what is there and is not.
     ///
     /// # Errors
     ///
@@ -94,13 +93,11 @@ impl Interfaces {
         &mut self,
         shared: &Shared,
         attacher: &Attacher,
-        table: impl Fn() -> Result<Arc<CompiledTable>, Error>,
     ) -> Result<Outcome, Error> {
         let noticed = Instant::now();
         let present = interface::list().await?;
         self.let_go(shared, &present);
         let mut outcome = Outcome::default();
-        let mut made = None;
         for found in &present {
             if self.wanted.iter().any(|wanted| wanted.held.contains(&found.index))
                 || !self.wanted.iter().any(|wanted| wanted.wants(found))
@@ -109,14 +106,13 @@ impl Interfaces {
             }
             let open = Open { name: found.name.clone(), counted: noticed };
             self.open.entry(found.index).or_insert(open);
-            let table = match &made {
-                Some(table) => Arc::clone(table),
-                None => Arc::clone(made.insert(table()?)),
-            };
+            let table = shared.gates.table();
             match open_gate(attacher, &found.name, &shared.config(), &table).await {
                 Ok(gate) => {
                     self.hold(&gate, found);
-                    attend_gate(shared, gate);
+                    if let Err(error) = attend_gate(shared, gate, &table) {
+                        outcome.failures.push((found.name.clone(), error.into()));
+                    }
                     outcome.opened = true;
                     shared.metrics.attach_seconds.observe(noticed.elapsed().as_secs_f64());
                 }
@@ -285,7 +281,11 @@ async fn open_gate(
     Ok(gate)
 }
 
-fn attend_gate(shared: &Shared, mut gate: Gate) {
+fn attend_gate(
+    shared: &Shared,
+    mut gate: Gate,
+    table: &Arc<CompiledTable>,
+) -> Result<(), gate::Error> {
     let interface = gate.interface().name.clone();
     match gate.events() {
         Ok(events) => {
@@ -294,5 +294,5 @@ fn attend_gate(shared: &Shared, mut gate: Gate) {
         }
         Err(error) => tracing::warn!(interface, %error, "dropped packets are not logged"),
     }
-    shared.gates.add(gate);
+    shared.gates.add(gate, table)
 }

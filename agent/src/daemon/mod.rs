@@ -36,7 +36,6 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use exogate_ebpf::compile::CompiledTable;
 use jiff::Timestamp;
 
 pub use self::privilege::Attacher;
@@ -163,12 +162,12 @@ pub async fn run(load: Load, mut attacher: Attacher) -> Result<(), Error> {
     check(&config)?;
     let local = follow::local_addresses()?;
     let table = Arc::new(table(&keeper.list(), &config, &local)?);
-    let gates = Gates::default();
+    let gates = Gates::new(Arc::clone(&table));
     let shared = Shared {
         metrics: gate::Metrics::register(&registry, &gates)?,
         config: Arc::new(RwLock::new(Arc::clone(&config))),
         gates,
-        admission: Arc::new(TableInForce::new(Arc::clone(&table))),
+        admission: Arc::new(TableInForce::new(table)),
         local: Arc::new(RwLock::new(local)),
         drops: Drops::default(),
         started: Timestamp::now(),
@@ -182,7 +181,7 @@ pub async fn run(load: Load, mut attacher: Attacher) -> Result<(), Error> {
         false => None,
     };
     let health = Health::default();
-    let interfaces = open_gates(&shared, &attacher, &table, &health).await?;
+    let interfaces = open_gates(&shared, &attacher, &health).await?;
     announce(&config);
     settle(&mut attacher, &config, &interfaces);
     let relay = match relay {
@@ -217,12 +216,10 @@ fn check(config: &Config) -> Result<(), Error> {
 async fn open_gates(
     shared: &Shared,
     attacher: &Attacher,
-    table: &Arc<CompiledTable>,
     health: &Health,
 ) -> Result<Interfaces, Error> {
     let mut interfaces = Interfaces::new(&shared.config().interfaces, health);
-    let outcome = interfaces.follow(shared, attacher, || Ok(Arc::clone(table))).await;
-    let failure = match outcome {
+    let failure = match interfaces.follow(shared, attacher).await {
         Ok(outcome) => outcome.failures.into_iter().next().map(|(_, error)| error),
         Err(error) => Some(error),
     };

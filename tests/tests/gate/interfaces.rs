@@ -1,10 +1,12 @@
 //! Interfaces that come, go, and change their names.
 
-use std::{fs, thread, time::Duration};
+use std::{fs, sync::Arc, thread, time::Duration};
 
+use exogate::gate::{Attach, Gate, Gates, Options, Spares};
+use exogate_ebpf::compile::{CompiledTable, Guard, Policy, Protocol, compile};
 use exogate_tests::{
     agent::Metrics,
-    lab::{EDGE_INTERFACE, Family, Peer},
+    lab::{EDGE_INTERFACE, Family, Lab, Peer},
     peer::HTTPS,
 };
 
@@ -117,4 +119,31 @@ fn the_time_without_a_filter_is_counted() {
     let metrics = scene.agent.metrics().unwrap();
     let until_filtered = count(&metrics, "exogate_gate_attach_duration_seconds_sum", &[]);
     assert!(open(&metrics) < until_filtered + 1.0, "the time until it was filtered, and no more");
+}
+
+#[test]
+fn what_is_published_while_an_interface_is_opened_is_in_force_on_it_too() {
+    let lab = Lab::new().unwrap();
+    let (monitoring, enforcing) = (table(false), table(true));
+    let options = Options {
+        attach: Attach::Auto,
+        capacity: 1000,
+        pin_directory: lab.pin_directory().join("exogate"),
+    };
+    let gates = Gates::new(Arc::clone(&monitoring));
+    let open = || async {
+        let mut spares = Spares::default();
+        let gate = Gate::open(EDGE_INTERFACE, &options, &gates.table(), &mut spares).await?;
+        gates.publish(&enforcing)?;
+        Ok(gates.add(gate, &monitoring)?)
+    };
+    lab.edge().run_async(PATIENCE, open).unwrap();
+    assert!(!lab.connect(Peer::Stranger, Family::V4, HTTPS).unwrap().passed());
+}
+
+/// Nobody is listed.
+fn table(enforce: bool) -> Arc<CompiledTable> {
+    let guards = vec![Guard { protocol: Protocol::Tcp, port: HTTPS, sources: 1 }];
+    let policy = Policy { enforce, destinations: None, prefixes: Vec::new(), guards };
+    Arc::new(compile(&policy).unwrap())
 }
