@@ -41,5 +41,6 @@ pub mod gate;
 mod random;
 pub mod relay;
 pub mod source;
+mod state_file;
 pub mod telemetry;
 pub mod tls;

@@ -8,6 +8,8 @@
 //! A file that cannot be understood is put aside under another name and
 //! reported; the start goes on from what is built in. Its content carries a
 //! checksum, because a digit that flipped in an address still is an address.
+//! One that may not be read is whole, and may hold an operator's orders: nothing
+//! starts without it.
 
 use std::{
     fs::{self, File},
@@ -26,9 +28,12 @@ use super::{
     list::hexadecimal,
     vet::vet_content,
 };
-use crate::source::{
-    feed::{Content, FeedId, Revision},
-    microsoft365::{EndpointSet, Instance, Version},
+use crate::{
+    source::{
+        feed::{Content, FeedId, Revision},
+        microsoft365::{EndpointSet, Instance, Version},
+    },
+    state_file,
 };
 
 /// The form of `state.json`. Form 1 knew instances of the web service only; it is
@@ -47,6 +52,18 @@ pub enum Error {
         /// What was tried.
         action: &'static str,
         /// On what.
+        path: PathBuf,
+        /// The answer.
+        source: io::Error,
+    },
+    /// The file is there, and not for the user of this process.
+    #[error(
+        "cannot read {}: {source}; it may hold orders of operators, so nothing starts without it: \
+         give it to the owner of its directory, or move it away to start from the built-in list",
+        .path.display()
+    )]
+    Denied {
+        /// The file.
         path: PathBuf,
         /// The answer.
         source: io::Error,
@@ -158,8 +175,9 @@ impl StateDirectory {
     ///
     /// # Errors
     ///
-    /// If the state cannot be used. It has been put aside then, as far as that
-    /// was possible, and nothing is in the way of a new one.
+    /// [`Error::Denied`] if it is not for this user; it stays where it is. If it cannot be
+    /// used for another reason, it has been put aside then, as far as that was possible,
+    /// and nothing is in the way of a new one.
     pub fn load(&self) -> Result<Known, Error> {
         let path = self.file();
         let mut bytes = Vec::new();
@@ -167,6 +185,9 @@ impl StateDirectory {
         match read {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Known::default()),
+            Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(Error::Denied { path, source });
+            }
             Err(source) => return Err(Error::Io { action: "cannot read", path, source }),
         }
         parse(&path, &bytes).inspect_err(|error| {
@@ -225,7 +246,7 @@ impl StateDirectory {
 
         fs::create_dir_all(&self.path).map_err(failed("cannot make the directory of"))?;
         let new = path.with_extension("json.new");
-        let mut file = File::create(&new).map_err(failed("cannot write anew"))?;
+        let mut file = state_file::create(&new).map_err(failed("cannot write anew"))?;
         file.write_all(&bytes).map_err(failed("cannot write anew"))?;
         file.sync_all().map_err(failed("cannot write anew"))?;
         fs::rename(&new, &path).map_err(failed("cannot replace"))?;
@@ -283,6 +304,10 @@ fn checksum(content: &impl Serialize) -> Result<String, serde_json::Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs::Permissions, os::unix::fs::PermissionsExt as _, thread};
+
+    use caps::{CapSet, Capability};
+
     use super::*;
     use crate::{allowlist::held, source::Origin};
 
@@ -430,6 +455,26 @@ mod tests {
         fs::write(&path, "{\"schema\": 3, \"other\": true}").unwrap();
         assert!(matches!(state.load(), Err(Error::Newer { found: 3, .. })));
         assert!(path.with_extension("json.newer").exists());
+    }
+
+    #[test]
+    fn a_state_of_another_user_is_left_where_it_is() {
+        let root = tempfile::tempdir().unwrap();
+        let state = StateDirectory::new(root.path());
+        state.save(&example()).unwrap();
+        let path = root.path().join("state.json");
+        fs::set_permissions(&path, Permissions::from_mode(0)).unwrap();
+        // Root may read it all the same; a thread of its own gives that up.
+        let load = || {
+            for capability in [Capability::CAP_DAC_OVERRIDE, Capability::CAP_DAC_READ_SEARCH] {
+                caps::drop(None, CapSet::Effective, capability).unwrap();
+            }
+            state.load()
+        };
+        let error = thread::scope(|scope| scope.spawn(load).join().unwrap()).unwrap_err();
+        assert!(matches!(error, Error::Denied { .. }), "{error}");
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(state.load().unwrap(), example());
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub use self::{explain::explain, export::export};
 pub(crate) use self::{follow::is_forwarding, orders::feed};
 use crate::{
     admin::{Audit, BindError, Health, Server},
-    allowlist::Keeper,
+    allowlist::{self, Keeper},
     config::{self, Config, Mode, Privileges},
     gate::{self, Gates},
     relay::{self as relaying, Relay},
@@ -74,6 +74,9 @@ pub enum Error {
     /// The filter could not be put on an interface.
     #[error(transparent)]
     Gate(#[from] gate::Error),
+    /// The list could not be opened.
+    #[error(transparent)]
+    Open(#[from] allowlist::OpenError),
     /// A table could not be made of the list.
     #[error(transparent)]
     Publish(#[from] publish::Error),
