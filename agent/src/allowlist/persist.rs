@@ -39,9 +39,9 @@ use crate::{
 /// The form of `state.json`. Form 1 knew instances of the web service only; it is
 /// read, and becomes form 2 when it is next written.
 const SCHEMA: u32 = 2;
-/// Larger than the largest answer that is accepted, with room for pending
-/// removals.
-const MAX_BYTES: u64 = 64 << 20;
+/// Room for as many prefixes as `gate.capacity` allows at most, at 256 bytes each; a prefix with
+/// its origin takes about a hundred. What is larger is neither written nor read.
+const MAX_BYTES: u64 = 1 << 30;
 
 /// Why the state cannot be used, or not be written.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +75,20 @@ pub enum Error {
         path: PathBuf,
         /// Its form.
         found: u32,
+    },
+    /// There is more to remember than a file may hold.
+    #[error(
+        "{} would have {size} bytes, more than the {most} that are read at a start; take large \
+         lists out of the configuration",
+        .path.display()
+    )]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// How large it would be.
+        size: u64,
+        /// How large it may be.
+        most: u64,
     },
     /// The file is damaged.
     #[error("{} is damaged: {problem}", .path.display())]
@@ -152,13 +166,15 @@ impl From<FirstFeed> for Feed {
 #[derive(Clone, Debug)]
 pub struct StateDirectory {
     path: PathBuf,
+    /// Bytes of a file that is written and read.
+    most: u64,
 }
 
 impl StateDirectory {
     /// The directory; it need not exist.
     #[must_use]
     pub fn new(path: &Path) -> Self {
-        Self { path: path.to_owned() }
+        Self { path: path.to_owned(), most: MAX_BYTES }
     }
 
     /// Where it is.
@@ -181,7 +197,7 @@ impl StateDirectory {
     pub fn load(&self) -> Result<Known, Error> {
         let path = self.file();
         let mut bytes = Vec::new();
-        let read = File::open(&path).and_then(|file| file.take(MAX_BYTES).read_to_end(&mut bytes));
+        let read = File::open(&path).and_then(|file| file.take(self.most).read_to_end(&mut bytes));
         match read {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Known::default()),
@@ -206,7 +222,8 @@ impl StateDirectory {
     ///
     /// # Errors
     ///
-    /// If the system refuses; the state before is whole then.
+    /// If the system refuses, or there is more than [`StateDirectory::load`] would read; the
+    /// state before is whole then.
     pub fn save(&self, known: &Known) -> Result<(), Error> {
         let feeds = known
             .held
@@ -241,8 +258,12 @@ impl StateDirectory {
         let encode = |source: serde_json::Error| failed("cannot encode")(source.into());
         let sha256 = checksum(&body).map_err(encode)?;
         let state = State { schema: SCHEMA, sha256, body };
-        let mut bytes = serde_json::to_vec_pretty(&state).map_err(encode)?;
+        let mut bytes = serde_json::to_vec(&state).map_err(encode)?;
         bytes.push(b'\n');
+        let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        if size > self.most {
+            return Err(Error::TooLarge { path, size, most: self.most });
+        }
 
         fs::create_dir_all(&self.path).map_err(failed("cannot make the directory of"))?;
         let new = path.with_extension("json.new");
@@ -399,6 +420,37 @@ mod tests {
         assert_eq!(state.load().unwrap(), example());
         state.save(&Known::default()).unwrap();
         assert_eq!(state.load().unwrap(), Known::default());
+    }
+
+    #[test]
+    fn a_large_state_is_loaded_as_it_was_saved() {
+        let root = tempfile::tempdir().unwrap();
+        let state = StateDirectory::new(root.path());
+        let url: Arc<str> = format!("https://lists.example/{}", "a".repeat(2000)).into();
+        let entry = |number: u32| crate::source::Entry {
+            prefix: std::net::IpAddr::from((0x2800_0000 + number).to_be_bytes()).into(),
+            origin: Origin::Url { url: url.clone() },
+        };
+        let mut large = example();
+        let held = large.held.get_mut(&FeedId::Source("list".to_owned())).unwrap();
+        held.content = Arc::new(Content::Entries((0..35_000).map(entry).collect()));
+        state.save(&large).unwrap();
+        assert!(fs::metadata(root.path().join("state.json")).unwrap().len() > 64 << 20);
+        assert!(state.load().unwrap() == large);
+    }
+
+    #[test]
+    fn what_would_not_be_read_is_not_written() {
+        let root = tempfile::tempdir().unwrap();
+        let state = StateDirectory::new(root.path());
+        state.save(&example()).unwrap();
+        let size = fs::metadata(root.path().join("state.json")).unwrap().len();
+        let most = |most| StateDirectory { most, ..state.clone() };
+        let refused = most(size - 1).save(&Known { hold: false, ..example() }).unwrap_err();
+        assert!(matches!(refused, Error::TooLarge { .. }), "{refused}");
+        assert_eq!(state.load().unwrap(), example(), "the state before is whole");
+        most(size).save(&example()).unwrap();
+        assert_eq!(most(size).load().unwrap(), example());
     }
 
     #[test]
