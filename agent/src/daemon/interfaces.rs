@@ -19,13 +19,14 @@ use std::{
 };
 
 use exogate_ebpf::compile::CompiledTable;
+use tokio::task::AbortHandle;
 
 use crate::{
     admin::{Health, Part},
     config::{Config, InterfacePattern},
     daemon::{Attacher, Error, Shared, epoch},
     gate::{
-        self, Gate, Options,
+        self, Gate, Interface, Options,
         interface::{self, Listed},
     },
 };
@@ -37,6 +38,22 @@ pub(super) struct Interfaces {
     open: BTreeMap<u32, Open>,
     /// The names that have a state in the metrics.
     shown: BTreeSet<String>,
+    /// Who takes the drops of each gate, by number.
+    takers: BTreeMap<u32, Taker>,
+}
+
+/// Takes the recorded drops of a gate. Ends with it: the kernel does not say when there can be
+/// no more of them, and the buffer would stay.
+struct Taker {
+    /// The interface's name when it was opened, as in the metrics.
+    interface: String,
+    task: AbortHandle,
+}
+
+impl Drop for Taker {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 /// An entry of the configuration.
@@ -75,6 +92,7 @@ impl Interfaces {
             wanted: patterns.iter().map(wanted).collect(),
             open: BTreeMap::new(),
             shown: BTreeSet::new(),
+            takers: BTreeMap::new(),
         }
     }
 
@@ -110,7 +128,7 @@ impl Interfaces {
             match open_gate(attacher, &found.name, &shared.config(), &table).await {
                 Ok(gate) => {
                     self.hold(&gate, found);
-                    if let Err(error) = attend_gate(shared, gate, &table) {
+                    if let Err(error) = self.attend(shared, gate, &table) {
                         outcome.failures.push((found.name.clone(), error.into()));
                     }
                     outcome.opened = true;
@@ -167,6 +185,7 @@ impl Interfaces {
             let Some(found) = present.iter().find(|found| found.index == index) else {
                 tracing::warn!(interface = name, "the interface is gone");
                 shared.gates.forget(index);
+                self.dismiss(shared, index);
                 continue;
             };
             if found.name != name {
@@ -185,6 +204,36 @@ impl Interfaces {
         }
         self.count(shared);
         self.open.retain(|index, _| is_there(index));
+    }
+
+    /// Takes the drops of a gate, and adds it to the others.
+    fn attend(
+        &mut self,
+        shared: &Shared,
+        mut gate: Gate,
+        table: &Arc<CompiledTable>,
+    ) -> Result<(), gate::Error> {
+        let Interface { index, name: interface, .. } = gate.interface().clone();
+        match gate.events() {
+            Ok(events) => {
+                let counter = shared.metrics.events.with_label_values(&[&interface]);
+                let taking = shared.drops.clone().take(events, interface.clone(), counter);
+                let task = tokio::spawn(taking).abort_handle();
+                self.takers.insert(index, Taker { interface, task });
+            }
+            Err(error) => tracing::warn!(interface, %error, "dropped packets are not logged"),
+        }
+        shared.gates.add(gate, table)
+    }
+
+    /// Takes no more drops of a gate that is gone.
+    fn dismiss(&mut self, shared: &Shared, index: u32) {
+        let Some(gone) = self.takers.remove(&index) else { return };
+        // A name may have gone on to another interface.
+        if !self.takers.values().any(|taker| taker.interface == gone.interface) {
+            // It is there, or it is gone already.
+            let _ = shared.metrics.events.remove_label_values(&[&gone.interface]);
+        }
     }
 
     fn hold(&mut self, gate: &Gate, found: &Listed) {
@@ -279,20 +328,4 @@ async fn open_gate(
         );
     }
     Ok(gate)
-}
-
-fn attend_gate(
-    shared: &Shared,
-    mut gate: Gate,
-    table: &Arc<CompiledTable>,
-) -> Result<(), gate::Error> {
-    let interface = gate.interface().name.clone();
-    match gate.events() {
-        Ok(events) => {
-            let counter = shared.metrics.events.with_label_values(&[&interface]);
-            tokio::spawn(shared.drops.clone().take(events, interface, counter));
-        }
-        Err(error) => tracing::warn!(interface, %error, "dropped packets are not logged"),
-    }
-    shared.gates.add(gate, table)
 }

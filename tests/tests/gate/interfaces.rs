@@ -62,6 +62,39 @@ fn what_fits_a_pattern_is_filtered_when_it_appears() {
 }
 
 #[test]
+fn an_interface_that_goes_leaves_neither_series_nor_open_files() {
+    let mut scene = scene(&["edge*"]);
+    scene.agent.start().unwrap();
+    let come_and_go = || {
+        scene.lab.edge().ip("link add edge5 type veth peer name other5\n").unwrap();
+        wait_for_states(&scene, &[("edge0", "filtered"), ("edge5", "filtered")]);
+        scene.lab.edge().ip("link delete edge5\n").unwrap();
+        wait_for_states(&scene, &[("edge0", "filtered")]);
+        let gone = |metrics: &Metrics| {
+            !metrics.samples().iter().any(|one| {
+                one.labels.get("interface").is_some_and(|interface| interface == "edge5")
+            })
+        };
+        scene.agent.wait_until("no series of edge5", PATIENCE, gone).unwrap();
+    };
+    let rings = || {
+        let files = fs::read_dir(format!("/proc/{}/fdinfo", scene.agent.pid().unwrap())).unwrap();
+        // A descriptor may be closed while they are read. 27 is BPF_MAP_TYPE_RINGBUF.
+        let texts = files.filter_map(|file| fs::read_to_string(file.unwrap().path()).ok());
+        texts.filter(|text| text.lines().any(|line| line == "map_type:\t27")).count()
+    };
+    come_and_go();
+    // The program for the next interface is there by now, or soon.
+    let most = rings() + 1;
+    (0..3).for_each(|_| come_and_go());
+    let begin = std::time::Instant::now();
+    while rings() > most {
+        assert!(begin.elapsed() < PATIENCE, "{} buffers instead of {most}", rings());
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
 fn a_pattern_that_nothing_fits_is_not_ready_and_none_takes_the_loopback_interface() {
     let mut scene = scene(&["eth*"]);
     scene.agent.spawn().unwrap();
