@@ -9,7 +9,7 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{EXPIRY_CHECK, Feed, Keeper, SOONEST_EXPIRY_CHECK};
 use crate::{
     allowlist::{Collect, Event, Known, Publish, Record, Temporary, settled, temporary},
-    config::Config,
+    config::{Config, Source},
     source::{
         feed::{Content, FeedId, Revision},
         microsoft365::{MAX_BYTES, Version, parse_endpoints},
@@ -284,8 +284,11 @@ impl<C: Collect> Keeper<C> {
         known.follow(&config);
         // What the operator changes takes effect at once.
         let old = Arc::clone(&self.configured);
+        let what = |source: &Source| (source.definition.selects(), source.protected);
         let unchanged = |name: &str| {
-            old.sources.iter().any(|source| source.name == name && config.sources.contains(source))
+            let [before, now] = [&old, &config]
+                .map(|of| of.sources.iter().find(|source| source.name == name).map(what));
+            before.is_some() && before == now
         };
         for held in known.held.values_mut() {
             held.pending.retain(|pending| unchanged(&pending.source));
