@@ -129,7 +129,11 @@ impl Interfaces {
                 Ok(gate) => {
                     self.hold(&gate, found);
                     if let Err(error) = self.attend(shared, gate, &table) {
-                        outcome.failures.push((found.name.clone(), error.into()));
+                        tracing::error!(
+                            interface = found.name,
+                            %error,
+                            "the filter is in force, with the list of before until the next one"
+                        );
                     }
                     outcome.opened = true;
                     shared.metrics.attach_seconds.observe(noticed.elapsed().as_secs_f64());
