@@ -42,5 +42,6 @@ mod listening;
 mod random;
 pub mod relay;
 pub mod source;
+mod state_file;
 pub mod telemetry;
 pub mod tls;

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use exogate_tests::{
-    agent::Agent,
+    agent::{Agent, Metrics},
     lab::{Family, Lab, Peer},
     peer::{HTTPS, Reached},
 };
@@ -80,6 +80,48 @@ fn what_is_confirmed_stays_across_restarts_and_reloads() {
     let events: Vec<_> =
         events["records"].as_array().unwrap().iter().map(|record| &record["event"]).collect();
     assert_eq!(events, ["enforced", "confirmed", "monitored"]);
+}
+
+#[test]
+fn a_trial_survives_a_change_of_addresses_and_ends_by_itself() {
+    let lab = Lab::new().unwrap();
+    let agent = start_on_local_addresses(&lab);
+    let said = agent.json(&["enforce", "--confirm-within", "8s"]).unwrap();
+    change_addresses(&lab, &agent);
+    let status = agent.status_json().unwrap();
+    assert_eq!(status["configured_mode"], "monitor");
+    assert_eq!(status["confirm_by"], said["confirm_by"]);
+    wait_until_open(&lab);
+    assert_eq!(agent.status_json().unwrap()["mode"], "monitor");
+}
+
+#[test]
+fn what_is_confirmed_survives_a_change_of_addresses() {
+    let lab = Lab::new().unwrap();
+    let mut agent = start_on_local_addresses(&lab);
+    agent.print(&["enforce", "--confirm-within", "10m"]).unwrap();
+    agent.print(&["confirm"]).unwrap();
+    change_addresses(&lab, &agent);
+    assert_eq!(agent.status_json().unwrap()["configured_mode"], "monitor");
+    // An order that was taken for the configuration would be forgotten here.
+    agent.restart().unwrap();
+    assert_eq!(agent.status_json().unwrap()["mode"], "enforce");
+    assert!(!is_open(&lab), "{}", agent.log());
+}
+
+fn start_on_local_addresses(lab: &Lab) -> Agent {
+    let mut agent = Agent::new(lab).unwrap();
+    agent.set("mode", "monitor").unwrap();
+    agent.set("gate.destinations", "local").unwrap().start().unwrap();
+    agent
+}
+
+/// Adds an address, and waits until the agent guards it.
+fn change_addresses(lab: &Lab, agent: &Agent) {
+    let published = |metrics: &Metrics| metrics.sum("exogate_gate_publishes_total", &[]);
+    let before = published(&agent.metrics().unwrap());
+    lab.edge().ip("address add 198.51.100.11/24 dev edge0\n").unwrap();
+    agent.wait_until("a publish", SOON, |metrics| published(metrics) > before).unwrap();
 }
 
 #[test]

@@ -7,6 +7,7 @@
 use std::{
     fs,
     net::IpAddr,
+    os::unix::fs::{MetadataExt as _, chown},
     time::{Duration, Instant},
 };
 
@@ -218,6 +219,31 @@ fn what_is_imported_without_an_agent_is_in_force_with_the_next_start() {
     assert_eq!(status["feeds"][0]["version"], NEXT, "{status:#}");
     assert_eq!(status["feeds"][0]["provenance"], "last_known_good", "{status:#}");
     assert_eq!(status["list"]["hash"], stored["list"]);
+}
+
+#[test]
+fn what_root_imports_without_an_agent_belongs_to_the_agents_user() {
+    /// Of a user and a group that need not exist.
+    const OWNER: (u32, u32) = (64_001, 64_002);
+    let lab = Lab::new().unwrap();
+    let agent = Agent::new(&lab).unwrap();
+    let state = agent.state_directory();
+    fs::create_dir_all(&state).unwrap();
+    chown(&state, Some(OWNER.0), Some(OWNER.1)).unwrap();
+    let file = lab.directory().join("worldwide.json");
+    fs::write(&file, with_addition().sets()).unwrap();
+    agent.print(&["feed", "import", file.to_str().unwrap(), "--version", NEXT]).unwrap();
+
+    let files = fs::read_dir(&state).unwrap().map(|file| {
+        let file = file.unwrap();
+        let made = file.metadata().unwrap();
+        (file.file_name().into_string().unwrap(), (made.uid(), made.gid()), made.mode() & 0o777)
+    });
+    let mut files: Vec<_> = files.collect();
+    files.sort();
+    let expected = ["client-request-id", "history.jsonl", "state.json"]
+        .map(|name| (name.to_owned(), OWNER, 0o600));
+    assert_eq!(files, expected);
 }
 
 #[test]

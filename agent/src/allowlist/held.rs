@@ -77,16 +77,29 @@ impl Held {
             && (Arc::ptr_eq(&self.content, &other.content) || self.content == other.content)
     }
 
+    /// Whether another definition of its source brought it than the one that is given. What
+    /// another version of the program wrote in another form cannot be compared, and counts as
+    /// the same: then losses are vetted and have their grace.
+    pub(super) fn is_of_another(&self, source: Option<&Source>) -> bool {
+        match (&self.definition, source.map(definition)) {
+            (Some(before), Some(now)) => before.starts_with(FORM) && *before != now,
+            (before, now) => before.is_some() != now.is_some(),
+        }
+    }
+
     /// Whether nothing was ever applied.
     pub(super) const fn is_built_in(&self) -> bool {
         matches!(self.provenance, Provenance::Embedded { .. } | Provenance::Nothing)
     }
 }
 
-/// Names the definition of a source in few characters: what another definition
-/// brought is replaced by what the new one brings, with no grace period.
+/// The form of what [`definition`] gives.
+const FORM: &str = "1-";
+
+/// Names in few characters what a source selects: what another definition brought is replaced
+/// by what the new one brings, with no grace period.
 pub(super) fn definition(source: &Source) -> String {
-    fingerprint(format!("{:?}", source.definition).as_bytes())
+    format!("{FORM}{}", fingerprint(source.definition.selects().as_bytes()))
 }
 
 /// Where the content in force was taken from.

@@ -6,7 +6,7 @@
 //! history that cannot be written is logged and counted, no more.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
 };
@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Change;
+use crate::state_file;
 
 /// Records that are kept. The file has at most twice as many.
 const KEPT: usize = 1000;
@@ -170,7 +171,7 @@ impl History {
             fs::create_dir_all(directory)?;
         }
         let line = serde_json::to_vec(record)?;
-        let mut file = OpenOptions::new().create(true).append(true).open(&self.path)?;
+        let mut file = state_file::append(&self.path)?;
         // A new line before: what a crash tore must not spoil this record.
         file.write_all(&[b"\n", line.as_slice(), b"\n"].concat())?;
         self.trim()
@@ -189,13 +190,15 @@ impl History {
             lines.push(b'\n');
         }
         let new = self.path.with_extension("jsonl.new");
-        fs::write(&new, lines)?;
+        state_file::create(&new)?.write_all(&lines)?;
         fs::rename(&new, &self.path)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
+
     use super::*;
 
     fn record(second: i64) -> Record {

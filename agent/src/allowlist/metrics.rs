@@ -1,9 +1,13 @@
 //! Metrics of the allow-list and its feeds.
 
-use std::{collections::BTreeSet, sync::Mutex};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Mutex,
+};
 
 use prometheus::{
     IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, core::Collector,
+    proto::MetricFamily,
 };
 
 use super::{Status, held::midnight};
@@ -203,6 +207,7 @@ impl Metrics {
         for (polls, of_instances) in [(&self.instances, true), (&self.sources, false)] {
             let feeds =
                 || feeds().filter(|feed| matches!(feed.id, FeedId::Instance(_)) == of_instances);
+            polls.keep(&feeds().map(|feed| feed.id.to_string()).collect());
             for feed in feeds() {
                 // An increase is seen only from a series that is there before it.
                 for result in PollResult::ALL {
@@ -251,6 +256,8 @@ impl Metrics {
 
 /// What is counted of every feed.
 struct Polls {
+    /// What the name of a feed is behind.
+    label: String,
     interval: Series,
     last_success: Series,
     list_time: Series,
@@ -275,6 +282,7 @@ impl Polls {
             register(registry, IntCounterVec::new(options, &[label, second])?)
         };
         Ok(Self {
+            label: label.to_owned(),
             interval: series(
                 "interval_seconds",
                 format!("Time between polls of {of} while they succeed."),
@@ -306,6 +314,21 @@ impl Polls {
                 "reason",
             )?,
         })
+    }
+
+    /// Lets go of the counters of all other feeds.
+    fn keep(&self, feeds: &BTreeSet<String>) {
+        for counters in [&self.polls, &self.failures, &self.refusals] {
+            let families = counters.collect();
+            for metric in families.iter().flat_map(MetricFamily::get_metric) {
+                let labels: HashMap<&str, &str> =
+                    metric.get_label().iter().map(|label| (label.name(), label.value())).collect();
+                if labels.get(&*self.label).is_some_and(|feed| !feeds.contains(*feed)) {
+                    // It is there, or it is gone already.
+                    let _ = counters.remove(&labels);
+                }
+            }
+        }
     }
 }
 

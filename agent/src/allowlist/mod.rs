@@ -37,7 +37,7 @@ pub use self::{
     collect::{Ask, Collect, Feeds},
     held::{Held, Known, Pending, Provenance, embedded},
     history::{Event, History, Record},
-    keeper::{Command, Import, Keeper, Outcome},
+    keeper::{Command, Import, Keeper, OpenError, Outcome},
     list::{AllowList, FeedVersion, Listed, Match},
     metrics::{Metrics, PollResult},
     mode::{ModeOrder, mode_in_force},

@@ -8,6 +8,8 @@
 //! A file that cannot be understood is put aside under another name and
 //! reported; the start goes on from what is built in. Its content carries a
 //! checksum, because a digit that flipped in an address still is an address.
+//! One that may not be read is whole, and may hold an operator's orders: nothing
+//! starts without it.
 
 use std::{
     fs::{self, File},
@@ -26,17 +28,20 @@ use super::{
     list::hexadecimal,
     vet::vet_content,
 };
-use crate::source::{
-    feed::{Content, FeedId, Revision},
-    microsoft365::{EndpointSet, Instance, Version},
+use crate::{
+    source::{
+        feed::{Content, FeedId, Revision},
+        microsoft365::{EndpointSet, Instance, Version},
+    },
+    state_file,
 };
 
 /// The form of `state.json`. Form 1 knew instances of the web service only; it is
 /// read, and becomes form 2 when it is next written.
 const SCHEMA: u32 = 2;
-/// Larger than the largest answer that is accepted, with room for pending
-/// removals.
-const MAX_BYTES: u64 = 64 << 20;
+/// Room for as many prefixes as `gate.capacity` allows at most, at 256 bytes each; a prefix with
+/// its origin takes about a hundred. What is larger is neither written nor read.
+const MAX_BYTES: u64 = 1 << 30;
 
 /// Why the state cannot be used, or not be written.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +56,18 @@ pub enum Error {
         /// The answer.
         source: io::Error,
     },
+    /// The file is there, and not for the user of this process.
+    #[error(
+        "cannot read {}: {source}; it may hold orders of operators, so nothing starts without it: \
+         give it to the owner of its directory, or move it away to start from the built-in list",
+        .path.display()
+    )]
+    Denied {
+        /// The file.
+        path: PathBuf,
+        /// The answer.
+        source: io::Error,
+    },
     /// The file was written by a newer exogate.
     #[error("{} has the form {found}, newer than {SCHEMA}", .path.display())]
     Newer {
@@ -58,6 +75,20 @@ pub enum Error {
         path: PathBuf,
         /// Its form.
         found: u32,
+    },
+    /// There is more to remember than a file may hold.
+    #[error(
+        "{} would have {size} bytes, more than the {most} that are read at a start; take large \
+         lists out of the configuration",
+        .path.display()
+    )]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// How large it would be.
+        size: u64,
+        /// How large it may be.
+        most: u64,
     },
     /// The file is damaged.
     #[error("{} is damaged: {problem}", .path.display())]
@@ -135,13 +166,15 @@ impl From<FirstFeed> for Feed {
 #[derive(Clone, Debug)]
 pub struct StateDirectory {
     path: PathBuf,
+    /// Bytes of a file that is written and read.
+    most: u64,
 }
 
 impl StateDirectory {
     /// The directory; it need not exist.
     #[must_use]
     pub fn new(path: &Path) -> Self {
-        Self { path: path.to_owned() }
+        Self { path: path.to_owned(), most: MAX_BYTES }
     }
 
     /// Where it is.
@@ -158,15 +191,19 @@ impl StateDirectory {
     ///
     /// # Errors
     ///
-    /// If the state cannot be used. It has been put aside then, as far as that
-    /// was possible, and nothing is in the way of a new one.
+    /// [`Error::Denied`] if it is not for this user; it stays where it is. If it cannot be
+    /// used for another reason, it has been put aside then, as far as that was possible,
+    /// and nothing is in the way of a new one.
     pub fn load(&self) -> Result<Known, Error> {
         let path = self.file();
         let mut bytes = Vec::new();
-        let read = File::open(&path).and_then(|file| file.take(MAX_BYTES).read_to_end(&mut bytes));
+        let read = File::open(&path).and_then(|file| file.take(self.most).read_to_end(&mut bytes));
         match read {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Known::default()),
+            Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(Error::Denied { path, source });
+            }
             Err(source) => return Err(Error::Io { action: "cannot read", path, source }),
         }
         parse(&path, &bytes).inspect_err(|error| {
@@ -185,7 +222,8 @@ impl StateDirectory {
     ///
     /// # Errors
     ///
-    /// If the system refuses; the state before is whole then.
+    /// If the system refuses, or there is more than [`StateDirectory::load`] would read; the
+    /// state before is whole then.
     pub fn save(&self, known: &Known) -> Result<(), Error> {
         let feeds = known
             .held
@@ -220,12 +258,16 @@ impl StateDirectory {
         let encode = |source: serde_json::Error| failed("cannot encode")(source.into());
         let sha256 = checksum(&body).map_err(encode)?;
         let state = State { schema: SCHEMA, sha256, body };
-        let mut bytes = serde_json::to_vec_pretty(&state).map_err(encode)?;
+        let mut bytes = serde_json::to_vec(&state).map_err(encode)?;
         bytes.push(b'\n');
+        let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        if size > self.most {
+            return Err(Error::TooLarge { path, size, most: self.most });
+        }
 
         fs::create_dir_all(&self.path).map_err(failed("cannot make the directory of"))?;
         let new = path.with_extension("json.new");
-        let mut file = File::create(&new).map_err(failed("cannot write anew"))?;
+        let mut file = state_file::create(&new).map_err(failed("cannot write anew"))?;
         file.write_all(&bytes).map_err(failed("cannot write anew"))?;
         file.sync_all().map_err(failed("cannot write anew"))?;
         fs::rename(&new, &path).map_err(failed("cannot replace"))?;
@@ -282,164 +324,4 @@ fn checksum(content: &impl Serialize) -> Result<String, serde_json::Error> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{allowlist::held, source::Origin};
-
-    const WORLDWIDE: FeedId = FeedId::Instance(Instance::Worldwide);
-
-    fn example() -> Known {
-        let mut held = held::embedded(&WORLDWIDE);
-        held.revision = "2026112300".parse().ok().map(Revision::Version);
-        held.provenance =
-            Provenance::LastKnownGood { applied: "2026-11-23T20:00:00Z".parse().unwrap() };
-        held.pending.push(Pending {
-            source: "exchange-online".to_owned(),
-            entry: crate::source::Entry {
-                prefix: "40.92.0.0/15".parse().unwrap(),
-                origin: Origin::EndpointSet {
-                    id: 9,
-                    service_area: "Exchange".to_owned(),
-                    urls: ["*.protection.outlook.com".to_owned()].into(),
-                },
-            },
-            since: "2026-11-23T20:00:00Z".parse().unwrap(),
-            polls: 1,
-        });
-        let at: Timestamp = "2026-11-23T20:00:00Z".parse().unwrap();
-        let list = Held {
-            revision: Some(Revision::Tag("etag \"1\"".to_owned())),
-            provenance: Provenance::LastKnownGood { applied: at },
-            content: Arc::new(Content::Entries(vec![crate::source::Entry {
-                prefix: "10.1.0.0/16".parse().unwrap(),
-                origin: Origin::Url { url: "https://lists.example/".into() },
-            }])),
-            pending: vec![],
-            definition: Some("0123456789abcdef".to_owned()),
-        };
-        let temporary = Temporary {
-            prefix: "203.0.113.7/32".parse().unwrap(),
-            reason: "migration".to_owned(),
-            since: at,
-            until: "2026-11-23T22:00:00Z".parse().unwrap(),
-        };
-        Known {
-            held: [(WORLDWIDE, held), (FeedId::Source("list".to_owned()), list)].into(),
-            temporary: vec![temporary],
-            hold: true,
-            mode: Some(ModeOrder {
-                mode: crate::config::Mode::Enforce,
-                since: at,
-                until: Some("2026-11-23T20:10:00Z".parse().unwrap()),
-                former: None,
-            }),
-        }
-    }
-
-    /// As the program before wrote it.
-    fn first_form() -> Vec<u8> {
-        let example = example();
-        let held = &example.held[&WORLDWIDE];
-        let feeds = vec![FirstFeed {
-            instance: Instance::Worldwide,
-            version: held.revision.as_ref().and_then(Revision::version),
-            applied: held.provenance.time().unwrap(),
-            sets: held.content.sets().to_vec(),
-            pending: held.pending.clone(),
-        }];
-        let sha256 = checksum(&feeds).unwrap();
-        serde_json::to_vec(&serde_json::json!({ "schema": 1, "sha256": sha256, "feeds": feeds }))
-            .unwrap()
-    }
-
-    #[test]
-    fn the_form_before_is_read() {
-        let root = tempfile::tempdir().unwrap();
-        let state = StateDirectory::new(root.path());
-        fs::write(root.path().join("state.json"), first_form()).unwrap();
-        let mut expected = example();
-        expected.held.remove(&FeedId::Source("list".to_owned()));
-        let expected = Known { held: expected.held, ..Known::default() };
-        assert_eq!(state.load().unwrap(), expected);
-        state.save(&expected).unwrap();
-        assert_eq!(state.load().unwrap(), expected);
-    }
-
-    #[test]
-    fn what_was_saved_is_loaded() {
-        let root = tempfile::tempdir().unwrap();
-        let state = StateDirectory::new(&root.path().join("made/when/needed"));
-        assert_eq!(state.load().unwrap(), Known::default());
-        state.save(&example()).unwrap();
-        assert_eq!(state.load().unwrap(), example());
-        state.save(&Known::default()).unwrap();
-        assert_eq!(state.load().unwrap(), Known::default());
-    }
-
-    #[test]
-    fn what_is_built_in_is_not_saved() {
-        let root = tempfile::tempdir().unwrap();
-        let state = StateDirectory::new(root.path());
-        let built_in =
-            Known { held: [(WORLDWIDE, held::embedded(&WORLDWIDE))].into(), ..Known::default() };
-        state.save(&built_in).unwrap();
-        assert_eq!(state.load().unwrap(), Known::default());
-    }
-
-    #[test]
-    fn a_crash_while_writing_leaves_the_old_state() {
-        let root = tempfile::tempdir().unwrap();
-        let state = StateDirectory::new(root.path());
-        state.save(&example()).unwrap();
-        fs::write(root.path().join("state.json.new"), "{\"schema\": 1, \"fe").unwrap();
-        assert_eq!(state.load().unwrap(), example());
-        state.save(&example()).unwrap();
-        assert_eq!(state.load().unwrap(), example());
-    }
-
-    #[test]
-    fn a_damaged_state_is_put_aside() {
-        let root = tempfile::tempdir().unwrap();
-        let state = StateDirectory::new(root.path());
-        let path = root.path().join("state.json");
-        state.save(&example()).unwrap();
-        let whole = fs::read_to_string(&path).unwrap();
-        let (half, _) = whole.split_at(whole.len() / 2);
-        for text in [
-            "",
-            "\0\0\0\0",
-            half,
-            "{}",
-            "[]",
-            &whole.replacen("40.96.0.0/13", "40.97.0.0/16", 1),
-            &whole.replacen("2026112300", "2026112301", 1),
-        ] {
-            fs::write(&path, text).unwrap();
-            assert!(matches!(state.load(), Err(Error::Damaged { .. })), "{text:.40}");
-            assert!(!path.exists());
-            assert_eq!(fs::read_to_string(path.with_extension("json.damaged")).unwrap(), text);
-            assert_eq!(state.load().unwrap(), Known::default());
-        }
-    }
-
-    #[test]
-    fn the_state_of_a_newer_program_is_kept_for_it() {
-        let root = tempfile::tempdir().unwrap();
-        let state = StateDirectory::new(root.path());
-        let path = root.path().join("state.json");
-        fs::write(&path, "{\"schema\": 3, \"other\": true}").unwrap();
-        assert!(matches!(state.load(), Err(Error::Newer { found: 3, .. })));
-        assert!(path.with_extension("json.newer").exists());
-    }
-
-    #[test]
-    fn a_directory_that_cannot_be_written_is_an_error_with_its_path() {
-        let root = tempfile::tempdir().unwrap();
-        let file = root.path().join("file");
-        fs::write(&file, "").unwrap();
-        let state = StateDirectory::new(&file);
-        let error = state.save(&example()).unwrap_err().to_string();
-        assert!(error.contains("file/state.json"), "{error}");
-        assert!(state.load().is_err());
-    }
-}
+mod tests;

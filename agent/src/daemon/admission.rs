@@ -24,8 +24,8 @@ impl TableInForce {
         Self(RwLock::new(table))
     }
 
-    pub(super) fn replace(&self, table: CompiledTable) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
+    pub(super) fn replace(&self, table: Arc<CompiledTable>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = table;
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
         explain::Explainer,
         follow::{self, Changes, Order, Signals},
         interfaces::Interfaces,
-        publish::{GatePublisher, table},
+        publish::GatePublisher,
         settle,
         supervisor::Supervisor,
     },
@@ -53,6 +53,8 @@ pub(super) struct Agent {
     supervisor: Supervisor,
     list: watch::Receiver<allowlist::Status>,
     load: Load,
+    /// The addresses of this host may be others than those that are guarded.
+    addresses_due: bool,
 }
 
 impl Agent {
@@ -99,6 +101,7 @@ impl Agent {
             supervisor,
             list,
             load,
+            addresses_due: false,
         }
     }
 
@@ -121,6 +124,9 @@ impl Agent {
                 _ = second.tick() => {
                     self.health.beat();
                     self.shared.gates.tick(epoch());
+                    if self.addresses_due {
+                        self.follow_addresses().await;
+                    }
                     if self.interfaces.verify(&self.shared).await {
                         self.supervisor.alive();
                     }
@@ -171,17 +177,9 @@ impl Agent {
 
     /// Interfaces or addresses have changed.
     async fn follow_changes(&mut self) -> Result<(), Error> {
+        self.follow_addresses().await;
         let config = self.shared.config();
-        let local = follow::local_addresses();
-        if local != self.shared.local() {
-            self.shared.set_local(local);
-            if matches!(config.gate.destinations, Some(Destinations::Local)) {
-                self.put_in_force(Arc::clone(&config)).await;
-            }
-        }
-        let (list, local) = (Arc::clone(&self.list.borrow().list), self.shared.local());
-        let make = || Ok(Arc::new(table(&list, &config, &local)?));
-        let outcome = match self.interfaces.follow(&self.shared, &self.attacher, make).await {
+        let outcome = match self.interfaces.follow(&self.shared, &self.attacher).await {
             Ok(outcome) => outcome,
             Err(error) => {
                 tracing::error!(%error, "interfaces cannot be followed");
@@ -199,6 +197,36 @@ impl Agent {
         }
         self.supervisor.status(self.status());
         Ok(())
+    }
+
+    /// Guards the addresses that this host has now, if those are what is guarded. What fails is
+    /// tried again with the next second; until then the addresses of before are guarded.
+    async fn follow_addresses(&mut self) {
+        let before = self.shared.local();
+        let local = match follow::local_addresses() {
+            Ok(local) => local,
+            Err(error) => {
+                self.addresses_due = true;
+                tracing::error!(%error, "the addresses of before stay guarded");
+                return;
+            }
+        };
+        self.addresses_due = false;
+        if local == before {
+            return;
+        }
+        self.shared.set_local(local);
+        if !matches!(self.shared.config().gate.destinations, Some(Destinations::Local)) {
+            return;
+        }
+        match self.command(|done| Command::Republish { done }).await {
+            Ok(()) => tracing::info!("the addresses that this host has now are guarded"),
+            Err(error) => {
+                self.addresses_due = true;
+                self.shared.set_local(before);
+                tracing::error!(error, "the addresses of before stay guarded");
+            }
+        }
     }
 
     /// Reads the configuration again.
@@ -264,13 +292,7 @@ impl Agent {
 
     /// Has the keeper publish with a configuration, and keeps it if that worked.
     async fn put_in_force(&self, config: Arc<Config>) -> bool {
-        let (done, outcome) = oneshot::channel();
-        let command = Command::Reload { config: Arc::clone(&config), done };
-        let result = match self.commands.send(command).await {
-            Ok(()) => outcome.await.unwrap_or_else(|_| Err("the keeper is gone".to_owned())),
-            Err(_) => Err("the keeper is gone".to_owned()),
-        };
-        match result {
+        match self.command(|done| Command::Reload { config, done }).await {
             // The publisher has taken it, in the mode that an operator may have ordered.
             Ok(()) => {
                 tracing::info!("configuration in force");
@@ -280,6 +302,19 @@ impl Agent {
                 tracing::error!(error, "reload failed, going on as before");
                 false
             }
+        }
+    }
+
+    /// Tells the keeper something and waits for the outcome.
+    async fn command(
+        &self,
+        command: impl FnOnce(oneshot::Sender<allowlist::Outcome>) -> Command,
+    ) -> allowlist::Outcome {
+        let (done, outcome) = oneshot::channel();
+        let gone = || Err("the keeper is gone".to_owned());
+        match self.commands.send(command(done)).await {
+            Ok(()) => outcome.await.unwrap_or_else(|_| gone()),
+            Err(_) => gone(),
         }
     }
 

@@ -69,15 +69,18 @@ impl Drop for Changes {
 }
 
 /// The addresses of this host, sorted.
-pub(super) fn local_addresses() -> Vec<IpAddr> {
-    let interfaces = match nix::ifaddrs::getifaddrs() {
-        Ok(interfaces) => interfaces,
-        Err(error) => {
-            tracing::error!(%error, "cannot read the addresses of this host");
-            return Vec::new();
-        }
+///
+/// # Errors
+///
+/// If the kernel does not tell them. That is not the same as none: no address would mean that
+/// nothing is guarded.
+pub(super) fn local_addresses() -> Result<Vec<IpAddr>, Error> {
+    let failed = |source: nix::Error| Error::Watch {
+        what: "the addresses of this host",
+        source: source.into(),
     };
-    let mut addresses: Vec<IpAddr> = interfaces
+    let mut addresses: Vec<IpAddr> = nix::ifaddrs::getifaddrs()
+        .map_err(failed)?
         .filter_map(|interface| {
             let address = interface.address?;
             let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
@@ -86,7 +89,7 @@ pub(super) fn local_addresses() -> Vec<IpAddr> {
         .collect();
     addresses.sort_unstable();
     addresses.dedup();
-    addresses
+    Ok(addresses)
 }
 
 /// Whether the kernel forwards packets between interfaces.

@@ -19,13 +19,14 @@ use std::{
 };
 
 use exogate_ebpf::compile::CompiledTable;
+use tokio::task::AbortHandle;
 
 use crate::{
     admin::{Health, Part},
     config::{Config, InterfacePattern},
     daemon::{Attacher, Error, Shared, epoch},
     gate::{
-        self, Gate, Options,
+        self, Gate, Interface, Options,
         interface::{self, Listed},
     },
 };
@@ -37,6 +38,22 @@ pub(super) struct Interfaces {
     open: BTreeMap<u32, Open>,
     /// The names that have a state in the metrics.
     shown: BTreeSet<String>,
+    /// Who takes the drops of each gate, by number.
+    takers: BTreeMap<u32, Taker>,
+}
+
+/// Takes the recorded drops of a gate. Ends with it: the kernel does not say when there can be
+/// no more of them, and the buffer would stay.
+struct Taker {
+    /// The interface's name when it was opened, as in the metrics.
+    interface: String,
+    task: AbortHandle,
+}
+
+impl Drop for Taker {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 /// An entry of the configuration.
@@ -75,6 +92,7 @@ impl Interfaces {
             wanted: patterns.iter().map(wanted).collect(),
             open: BTreeMap::new(),
             shown: BTreeSet::new(),
+            takers: BTreeMap::new(),
         }
     }
 
@@ -83,8 +101,7 @@ impl Interfaces {
         self.wanted.iter().all(|wanted| wanted.part.is_ready())
     }
 
-    /// Lets go of what is gone, and filters what is there and is not; `table` makes the
-    /// table for it.
+    /// Lets go of what is gone, and filters what is there and is not.
     ///
     /// # Errors
     ///
@@ -94,13 +111,11 @@ impl Interfaces {
         &mut self,
         shared: &Shared,
         attacher: &Attacher,
-        table: impl Fn() -> Result<Arc<CompiledTable>, Error>,
     ) -> Result<Outcome, Error> {
         let noticed = Instant::now();
         let present = interface::list().await?;
         self.let_go(shared, &present);
         let mut outcome = Outcome::default();
-        let mut made = None;
         for found in &present {
             if self.wanted.iter().any(|wanted| wanted.held.contains(&found.index))
                 || !self.wanted.iter().any(|wanted| wanted.wants(found))
@@ -109,14 +124,17 @@ impl Interfaces {
             }
             let open = Open { name: found.name.clone(), counted: noticed };
             self.open.entry(found.index).or_insert(open);
-            let table = match &made {
-                Some(table) => Arc::clone(table),
-                None => Arc::clone(made.insert(table()?)),
-            };
+            let table = shared.gates.table();
             match open_gate(attacher, &found.name, &shared.config(), &table).await {
                 Ok(gate) => {
                     self.hold(&gate, found);
-                    attend_gate(shared, gate);
+                    if let Err(error) = self.attend(shared, gate, &table) {
+                        tracing::error!(
+                            interface = found.name,
+                            %error,
+                            "the filter is in force, with the list of before until the next one"
+                        );
+                    }
                     outcome.opened = true;
                     shared.metrics.attach_seconds.observe(noticed.elapsed().as_secs_f64());
                 }
@@ -171,6 +189,7 @@ impl Interfaces {
             let Some(found) = present.iter().find(|found| found.index == index) else {
                 tracing::warn!(interface = name, "the interface is gone");
                 shared.gates.forget(index);
+                self.dismiss(shared, index);
                 continue;
             };
             if found.name != name {
@@ -189,6 +208,36 @@ impl Interfaces {
         }
         self.count(shared);
         self.open.retain(|index, _| is_there(index));
+    }
+
+    /// Takes the drops of a gate, and adds it to the others.
+    fn attend(
+        &mut self,
+        shared: &Shared,
+        mut gate: Gate,
+        table: &Arc<CompiledTable>,
+    ) -> Result<(), gate::Error> {
+        let Interface { index, name: interface, .. } = gate.interface().clone();
+        match gate.events() {
+            Ok(events) => {
+                let counter = shared.metrics.events.with_label_values(&[&interface]);
+                let taking = shared.drops.clone().take(events, interface.clone(), counter);
+                let task = tokio::spawn(taking).abort_handle();
+                self.takers.insert(index, Taker { interface, task });
+            }
+            Err(error) => tracing::warn!(interface, %error, "dropped packets are not logged"),
+        }
+        shared.gates.add(gate, table)
+    }
+
+    /// Takes no more drops of a gate that is gone.
+    fn dismiss(&mut self, shared: &Shared, index: u32) {
+        let Some(gone) = self.takers.remove(&index) else { return };
+        // A name may have gone on to another interface.
+        if !self.takers.values().any(|taker| taker.interface == gone.interface) {
+            // It is there, or it is gone already.
+            let _ = shared.metrics.events.remove_label_values(&[&gone.interface]);
+        }
     }
 
     fn hold(&mut self, gate: &Gate, found: &Listed) {
@@ -283,16 +332,4 @@ async fn open_gate(
         );
     }
     Ok(gate)
-}
-
-fn attend_gate(shared: &Shared, mut gate: Gate) {
-    let interface = gate.interface().name.clone();
-    match gate.events() {
-        Ok(events) => {
-            let counter = shared.metrics.events.with_label_values(&[&interface]);
-            tokio::spawn(shared.drops.clone().take(events, interface, counter));
-        }
-        Err(error) => tracing::warn!(interface, %error, "dropped packets are not logged"),
-    }
-    shared.gates.add(gate);
 }

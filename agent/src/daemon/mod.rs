@@ -36,7 +36,6 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use exogate_ebpf::compile::CompiledTable;
 use jiff::Timestamp;
 
 pub use self::privilege::Attacher;
@@ -53,7 +52,7 @@ pub use self::{explain::explain, export::export};
 pub(crate) use self::{follow::is_forwarding, orders::feed};
 use crate::{
     admin::{Audit, BindError, Health, Server},
-    allowlist::Keeper,
+    allowlist::{self, Keeper},
     config::{self, Config, Mode, Privileges},
     gate::{self, Gates},
     relay::{self as relaying, Relay},
@@ -75,6 +74,9 @@ pub enum Error {
     /// The filter could not be put on an interface.
     #[error(transparent)]
     Gate(#[from] gate::Error),
+    /// The list could not be opened.
+    #[error(transparent)]
+    Open(#[from] allowlist::OpenError),
     /// A table could not be made of the list.
     #[error(transparent)]
     Publish(#[from] publish::Error),
@@ -161,14 +163,14 @@ pub async fn run(load: Load, mut attacher: Attacher) -> Result<(), Error> {
     // In the mode that an operator may have ordered.
     let config = keeper.config();
     check(&config)?;
-    let local = follow::local_addresses();
+    let local = follow::local_addresses()?;
     let table = Arc::new(table(&keeper.list(), &config, &local)?);
-    let gates = Gates::default();
+    let gates = Gates::new(Arc::clone(&table));
     let shared = Shared {
         metrics: gate::Metrics::register(&registry, &gates)?,
         config: Arc::new(RwLock::new(Arc::clone(&config))),
         gates,
-        admission: Arc::new(TableInForce::new(Arc::clone(&table))),
+        admission: Arc::new(TableInForce::new(table)),
         local: Arc::new(RwLock::new(local)),
         drops: Drops::default(),
         started: Timestamp::now(),
@@ -178,7 +180,7 @@ pub async fn run(load: Load, mut attacher: Attacher) -> Result<(), Error> {
     let audit = Audit::open(&config.state_directory, &registry)?;
     let server = Server::bind(&config.admin).await?;
     let health = Health::default();
-    let interfaces = open_gates(&shared, &attacher, &table, &health).await?;
+    let interfaces = open_gates(&shared, &attacher, &health).await?;
     // After the filter, which stays whatever is wrong with the relay.
     let relay = match config.relay.is_on() {
         true => Some(Relay::open(&config, &registry)?),
@@ -218,12 +220,10 @@ fn check(config: &Config) -> Result<(), Error> {
 async fn open_gates(
     shared: &Shared,
     attacher: &Attacher,
-    table: &Arc<CompiledTable>,
     health: &Health,
 ) -> Result<Interfaces, Error> {
     let mut interfaces = Interfaces::new(&shared.config().interfaces, health);
-    let outcome = interfaces.follow(shared, attacher, || Ok(Arc::clone(table))).await;
-    let failure = match outcome {
+    let failure = match interfaces.follow(shared, attacher).await {
         Ok(outcome) => outcome.failures.into_iter().next().map(|(_, error)| error),
         Err(error) => Some(error),
     };

@@ -47,6 +47,7 @@ impl Publish for GatePublisher {
         let Self(shared) = self;
         let timer = shared.metrics.publish_seconds.start_timer();
         let result = table(list, config, &shared.local()).and_then(|table| {
+            let table = Arc::new(table);
             shared.gates.publish(&table)?;
             shared.admission.replace(table);
             shared.set_config(Arc::clone(config));

@@ -10,6 +10,7 @@
 //! in force is for `allowlist` to say.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
@@ -18,6 +19,7 @@ use std::{
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 pub(crate) use self::url::{concealed, shown};
 use self::{
@@ -155,6 +157,31 @@ impl Definition {
             Self::Static { .. } => None,
             _ => Some(FeedId::Source(name.to_owned())),
         }
+    }
+
+    /// What decides about the content, as text. Neither how it is had, such as the credentials,
+    /// the certificates to trust and the servers of names, nor how often: whoever changes
+    /// only these expects the same list.
+    #[must_use]
+    pub fn selects(&self) -> String {
+        let sorted = |names: &[String]| names.iter().cloned().collect::<BTreeSet<_>>();
+        let selects = match self {
+            Self::Microsoft365 { instance, selection } => {
+                json!(["microsoft365", instance, format!("{selection:?}")])
+            }
+            Self::Graph { instance } => json!(["graph-notifications", instance]),
+            Self::Static { prefixes } => json!(["static", prefixes]),
+            Self::File { path, .. } => json!(["file", path.display().to_string()]),
+            Self::Url { url, sources, .. } => json!(["url", url.place(), sorted(sources)]),
+            Self::Dns { names, .. } => json!(["dns", sorted(names)]),
+            Self::ServiceTags { tags, location: Location::File(path), .. } => {
+                json!(["service-tags", "file", path.display().to_string(), sorted(tags)])
+            }
+            Self::ServiceTags { tags, location: Location::Url(url), .. } => {
+                json!(["service-tags", "url", url.place(), sorted(tags)])
+            }
+        };
+        selects.to_string()
     }
 
     /// The time between polls, where the source has its own.

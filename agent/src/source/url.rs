@@ -23,6 +23,12 @@ impl Url {
     pub const fn uri(&self) -> &Uri {
         &self.0
     }
+
+    /// Where the list is, without what is only there to be let in: user, password and query.
+    pub(super) fn place(&self) -> String {
+        let shown = shown(&self.0);
+        shown.split('?').next().unwrap_or_default().to_owned()
+    }
 }
 
 impl TryFrom<&str> for Url {

@@ -1,10 +1,12 @@
 //! Interfaces that come, go, and change their names.
 
-use std::{fs, thread, time::Duration};
+use std::{fs, sync::Arc, thread, time::Duration};
 
+use exogate::gate::{Attach, Gate, Gates, Options, Spares};
+use exogate_ebpf::compile::{CompiledTable, Guard, Policy, Protocol, compile};
 use exogate_tests::{
     agent::Metrics,
-    lab::{EDGE_INTERFACE, Family, Peer},
+    lab::{EDGE_INTERFACE, Family, Lab, Peer},
     peer::HTTPS,
 };
 
@@ -57,6 +59,39 @@ fn what_fits_a_pattern_is_filtered_when_it_appears() {
     let metrics = wait_for_states(&scene, &[("edge0", "filtered"), ("edge6", "filtered")]);
     assert_eq!(metrics.sum("exogate_gate_attached", &[("interface", "edge5")]), None);
     assert_eq!(scene.agent.get("/readyz").unwrap().status, 200);
+}
+
+#[test]
+fn an_interface_that_goes_leaves_neither_series_nor_open_files() {
+    let mut scene = scene(&["edge*"]);
+    scene.agent.start().unwrap();
+    let come_and_go = || {
+        scene.lab.edge().ip("link add edge5 type veth peer name other5\n").unwrap();
+        wait_for_states(&scene, &[("edge0", "filtered"), ("edge5", "filtered")]);
+        scene.lab.edge().ip("link delete edge5\n").unwrap();
+        wait_for_states(&scene, &[("edge0", "filtered")]);
+        let gone = |metrics: &Metrics| {
+            !metrics.samples().iter().any(|one| {
+                one.labels.get("interface").is_some_and(|interface| interface == "edge5")
+            })
+        };
+        scene.agent.wait_until("no series of edge5", PATIENCE, gone).unwrap();
+    };
+    let rings = || {
+        let files = fs::read_dir(format!("/proc/{}/fdinfo", scene.agent.pid().unwrap())).unwrap();
+        // A descriptor may be closed while they are read. 27 is BPF_MAP_TYPE_RINGBUF.
+        let texts = files.filter_map(|file| fs::read_to_string(file.unwrap().path()).ok());
+        texts.filter(|text| text.lines().any(|line| line == "map_type:\t27")).count()
+    };
+    come_and_go();
+    // The program for the next interface is there by now, or soon.
+    let most = rings() + 1;
+    (0..3).for_each(|_| come_and_go());
+    let begin = std::time::Instant::now();
+    while rings() > most {
+        assert!(begin.elapsed() < PATIENCE, "{} buffers instead of {most}", rings());
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 #[test]
@@ -117,4 +152,31 @@ fn the_time_without_a_filter_is_counted() {
     let metrics = scene.agent.metrics().unwrap();
     let until_filtered = count(&metrics, "exogate_gate_attach_duration_seconds_sum", &[]);
     assert!(open(&metrics) < until_filtered + 1.0, "the time until it was filtered, and no more");
+}
+
+#[test]
+fn what_is_published_while_an_interface_is_opened_is_in_force_on_it_too() {
+    let lab = Lab::new().unwrap();
+    let (monitoring, enforcing) = (table(false), table(true));
+    let options = Options {
+        attach: Attach::Auto,
+        capacity: 1000,
+        pin_directory: lab.pin_directory().join("exogate"),
+    };
+    let gates = Gates::new(Arc::clone(&monitoring));
+    let open = || async {
+        let mut spares = Spares::default();
+        let gate = Gate::open(EDGE_INTERFACE, &options, &gates.table(), &mut spares).await?;
+        gates.publish(&enforcing)?;
+        Ok(gates.add(gate, &monitoring)?)
+    };
+    lab.edge().run_async(PATIENCE, open).unwrap();
+    assert!(!lab.connect(Peer::Stranger, Family::V4, HTTPS).unwrap().passed());
+}
+
+/// Nobody is listed.
+fn table(enforce: bool) -> Arc<CompiledTable> {
+    let guards = vec![Guard { protocol: Protocol::Tcp, port: HTTPS, sources: 1 }];
+    let policy = Policy { enforce, destinations: None, prefixes: Vec::new(), guards };
+    Arc::new(compile(&policy).unwrap())
 }

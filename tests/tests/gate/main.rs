@@ -4,6 +4,7 @@
 //! | module | asks |
 //! |---|---|
 //! | `filtering` | who gets through, in each mode of attachment |
+//! | `destinations` | which addresses are guarded, as they come and go |
 //! | `interfaces` | which interfaces are filtered, as they come, go and change their names |
 //! | `life` | what happens while the agent starts, stops, crashes, changes |
 //! | `refresh` | what a new list does, and when |
@@ -24,6 +25,7 @@
 mod bad_answers;
 mod bad_input;
 mod demonstration;
+mod destinations;
 mod filtering;
 mod interfaces;
 mod life;

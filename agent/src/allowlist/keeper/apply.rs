@@ -46,7 +46,7 @@ impl<C: Collect> Keeper<C> {
         let held = self.known.held.get(id);
         let nothing = Content::Entries(Vec::new());
         let before = held.map_or(&nothing, |held| &held.content);
-        let is_other = held.is_some_and(|held| held.definition != source.map(definition));
+        let is_other = held.is_some_and(|held| held.is_of_another(source));
         let leniency = if accept {
             Leniency::Accepted
         } else if is_other || held.is_none_or(Held::is_built_in) {
@@ -75,8 +75,9 @@ impl<C: Collect> Keeper<C> {
     ) -> Result<(), Failure> {
         let now = (self.clock)();
         let Some(before) = self.known.held.get(id) else { return Ok(()) };
-        let definition = self.config.source_of(id).map(definition);
-        let is_other = before.definition != definition && !before.is_built_in();
+        let source = self.config.source_of(id);
+        let definition = source.map(definition);
+        let is_other = before.is_of_another(source) && !before.is_built_in();
         let grace = if is_other { NO_GRACE } else { self.grace() };
         let Plan { added, removed, pending } =
             plan(&self.config.sources, id, before, &content, now, grace);
@@ -164,11 +165,7 @@ impl<C: Collect> Keeper<C> {
         let is_other = list.hash() != self.list.hash();
         // Most versions change no prefix of ours.
         if is_other || config != self.config {
-            publisher.publish(&list, &config).map_err(|error| {
-                self.metrics.publish_failed();
-                tracing::error!(%error, hash = list.hash(), "the list cannot be put in force");
-                format!("the list cannot be put in force: {error}")
-            })?;
+            self.publish(&list, &config, publisher)?;
         }
         let delta = if is_other {
             Delta { added: list.beyond(&self.list), removed: self.list.beyond(&list) }
@@ -193,6 +190,19 @@ impl<C: Collect> Keeper<C> {
             }
         }
         Ok(delta)
+    }
+
+    pub(super) fn publish<P: Publish>(
+        &self,
+        list: &Arc<AllowList>,
+        config: &Arc<Config>,
+        publisher: &mut P,
+    ) -> Result<(), String> {
+        publisher.publish(list, config).map_err(|error| {
+            self.metrics.publish_failed();
+            tracing::error!(%error, hash = list.hash(), "the list cannot be put in force");
+            format!("the list cannot be put in force: {error}")
+        })
     }
 
     pub(super) fn warn_of_empty_sources(&self) {

@@ -9,7 +9,7 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{EXPIRY_CHECK, Feed, Keeper, SOONEST_EXPIRY_CHECK};
 use crate::{
     allowlist::{Collect, Event, Known, Publish, Record, Temporary, settled, temporary},
-    config::Config,
+    config::{Config, Source},
     source::{
         feed::{Content, FeedId, Revision},
         microsoft365::{MAX_BYTES, Version, parse_endpoints},
@@ -76,6 +76,12 @@ pub enum Command {
         /// The outcome.
         done: oneshot::Sender<Outcome>,
     },
+    /// Publish once more what is in force, because something changed that the publisher adds
+    /// to it: the addresses of this host.
+    Republish {
+        /// The outcome.
+        done: oneshot::Sender<Outcome>,
+    },
     /// Go on with another configuration. Its list and guards are in force when
     /// `done` says so; after an error the old ones are.
     Reload {
@@ -124,6 +130,7 @@ impl<C: Collect> Keeper<C> {
             }
             Command::Confirm { done } => drop(done.send(self.confirm(publisher))),
             Command::Monitor { done } => drop(done.send(self.monitor(publisher))),
+            Command::Republish { done } => drop(done.send(self.republish(publisher))),
             Command::Reload { config, done } => drop(done.send(self.reload(config, publisher))),
         }
         self.show();
@@ -267,13 +274,21 @@ impl<C: Collect> Keeper<C> {
         Ok(())
     }
 
+    /// Publishes list and configuration as they are; an operator's word on the mode included.
+    fn republish<P: Publish>(&mut self, publisher: &mut P) -> Outcome {
+        self.publish(&self.list, &self.config, publisher)
+    }
+
     fn reload<P: Publish>(&mut self, config: Arc<Config>, publisher: &mut P) -> Outcome {
         let mut known = self.known.clone();
         known.follow(&config);
         // What the operator changes takes effect at once.
         let old = Arc::clone(&self.configured);
+        let what = |source: &Source| (source.definition.selects(), source.protected);
         let unchanged = |name: &str| {
-            old.sources.iter().any(|source| source.name == name && config.sources.contains(source))
+            let [before, now] = [&old, &config]
+                .map(|of| of.sources.iter().find(|source| source.name == name).map(what));
+            before.is_some() && before == now
         };
         for held in known.held.values_mut() {
             held.pending.retain(|pending| unchanged(&pending.source));

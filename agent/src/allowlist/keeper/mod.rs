@@ -28,7 +28,7 @@ pub use self::command::{Command, Import, Outcome};
 use self::{failure::Failure, feed::Feed};
 use super::{
     AllowList, Collect, Feeds, History, Known, Metrics, Offer, Problem, Publish, Record,
-    StateDirectory, Status, mode_in_force,
+    StateDirectory, StateError, Status, mode_in_force,
 };
 use crate::{
     config::Config,
@@ -62,6 +62,17 @@ pub struct Keeper<C = Feeds> {
     status: watch::Sender<Status>,
 }
 
+/// Why a keeper cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Its state may not be read.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A metric could not be registered.
+    #[error("registering metrics failed: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
 type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 type Polled = Result<Collected, source_feed::Error>;
 
@@ -75,11 +86,11 @@ impl Keeper<Feeds> {
     ///
     /// # Errors
     ///
-    /// If metrics of these names are registered already.
-    pub fn open(config: Arc<Config>, registry: &Registry) -> Result<Self, prometheus::Error> {
+    /// If the state may not be read, or metrics of these names are registered already.
+    pub fn open(config: Arc<Config>, registry: &Registry) -> Result<Self, OpenError> {
         let metrics = Metrics::register(registry)?;
         let id = RequestId::of_installation(&config.state_directory);
-        Ok(Self::with(config, Feeds { id }, metrics, Arc::new(Timestamp::now), random))
+        Ok(Self::with(config, Feeds { id }, metrics, Arc::new(Timestamp::now), random)?)
     }
 }
 
@@ -90,15 +101,19 @@ impl<C: Collect> Keeper<C> {
         metrics: Metrics,
         clock: Clock,
         random: fn() -> f64,
-    ) -> Self {
+    ) -> Result<Self, StateError> {
         let state = StateDirectory::new(&config.state_directory);
         let history = History::new(&config.state_directory);
         let mut problem = None;
-        let mut known = state.load().unwrap_or_else(|error| {
-            tracing::error!(%error, "starting from the built-in list");
-            problem = Some(Problem::new(clock(), "state", &error));
-            Known::default()
-        });
+        let mut known = match state.load() {
+            Ok(known) => known,
+            Err(error @ StateError::Denied { .. }) => return Err(error),
+            Err(error) => {
+                tracing::error!(%error, "starting from the built-in list");
+                problem = Some(Problem::new(clock(), "state", &error));
+                Known::default()
+            }
+        };
         known.follow(&config);
         // What is over is published with the first list that has all of it, and
         // told then; until that the agent has to have the list that it starts with.
@@ -153,7 +168,7 @@ impl<C: Collect> Keeper<C> {
             tracing::warn!("updates of feeds are on hold; `exogate feed resume` ends that");
         }
         keeper.show();
-        keeper
+        Ok(keeper)
     }
 
     /// The list to start with: the last known good, or the built-in one. The gate

@@ -170,7 +170,8 @@ impl Running {
         let registry = Registry::new();
         let metrics = Metrics::register(&registry).unwrap();
         let keeper =
-            Keeper::with(Arc::new(config), bench.clone(), metrics, Arc::new(clock), || 0.5);
+            Keeper::with(Arc::new(config), bench.clone(), metrics, Arc::new(clock), || 0.5)
+                .unwrap();
         let status = keeper.status();
         let (commands, receiver) = mpsc::channel(4);
         let task = tokio::spawn(keeper.run(bench.clone(), receiver, std::future::pending()));

@@ -6,9 +6,11 @@
 //! refused. Where the file cannot be kept, polling goes on with an identifier
 //! for this run.
 
-use std::{fmt, fs, io, path::Path};
+use std::{fmt, fs, io, io::Write as _, path::Path};
 
 use uuid::Uuid;
+
+use crate::state_file;
 
 /// What documentation and samples print.
 const DOCUMENTATION: [Uuid; 1] = [Uuid::from_u128(0xb10c_5ed1_bad1_445f_b386_b919_9463_39a7)];
@@ -56,14 +58,16 @@ impl RequestId {
         };
         let id = Self::random();
         tracing::info!(path = %path.display(), problem, "writing a new client request id");
-        if let Err(error) =
-            fs::create_dir_all(state_directory).and_then(|()| fs::write(&path, format!("{id}\n")))
-        {
+        if let Err(error) = fs::create_dir_all(state_directory).and_then(|()| write(&path, &id)) {
             tracing::warn!(path = %path.display(), %error,
                 "the client request id cannot be kept and will change with the next start");
         }
         id
     }
+}
+
+fn write(path: &Path, id: &RequestId) -> io::Result<()> {
+    state_file::create(path)?.write_all(format!("{id}\n").as_bytes())
 }
 
 impl fmt::Display for RequestId {

@@ -61,7 +61,8 @@ async fn requests(time: Duration, bad: Option<BadTime>) -> Vec<usize> {
             Timestamp::from_second(1_800_000_000).unwrap().checked_add(begin.elapsed()).unwrap()
         };
         let keeper =
-            Keeper::with(Arc::new(config), service.clone(), metrics, Arc::new(clock), random);
+            Keeper::with(Arc::new(config), service.clone(), metrics, Arc::new(clock), random)
+                .unwrap();
         let (sender, receiver) = mpsc::channel(1);
         commands.push(sender);
         agents.spawn(keeper.run(Unpublished, receiver, tokio::time::sleep(time)));

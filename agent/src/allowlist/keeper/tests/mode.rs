@@ -48,6 +48,18 @@ async fn what_is_not_confirmed_in_time_goes_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_published_once_more_leaves_an_operators_order_as_it_is() {
+    let running = Running::start(&Bench::default());
+    assert_eq!(enforce(&running, Some(TEN_MINUTES)).await, Ok(()));
+    assert_eq!(running.tell(|done| Command::Republish { done }).await, Ok(()));
+    assert_eq!(published(&running), [Mode::Enforce, Mode::Enforce], "also without a change");
+    assert_eq!(mode(&running), (Mode::Enforce, true));
+    running.pass(TEN_MINUTES + Duration::from_secs(1)).await;
+    assert_eq!(mode(&running), (Mode::Monitor, false));
+    assert_eq!(running.events(), [Event::Enforced, Event::Reverted]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_confirmed_stays_until_the_configuration_says_the_same() {
     let bench = Bench::default();
     let running = Running::start(&bench);

@@ -84,6 +84,50 @@ async fn what_another_definition_brought_goes_with_the_first_answer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn another_token_or_interval_switches_neither_vetting_nor_grace_off() {
+    let bench = Bench::default();
+    let prefixes: Vec<_> = (1..=20).map(|number| format!("40.{number}.0.0/16")).collect();
+    let prefixes: Vec<_> = prefixes.iter().map(String::as_str).collect();
+    bench.lock().lists.push_back(list("one", &prefixes, None));
+    bench.lock().lists.push_back(list("two", &prefixes[1..], None));
+    let running = start(&bench, url(""));
+    running.pass(2 * HOUR).await;
+    assert_eq!(status(&running).pending_removals.len(), 1);
+    let other = "kind = \"url\"\nurl = \"https://edge:hush@lists.example/a?token=new\"\n\
+                 interval = \"2h\"\nca_file = \"/etc/ca.pem\"";
+    let directory = running.directory.path().to_owned();
+    let config = Arc::new(Config { state_directory: directory, ..config(other) });
+    // An answer of nearly nothing is what a wrong token brings.
+    bench.lock().lists.push_back(list("three", &["40.99.0.0/16"], None));
+    assert_eq!(running.tell(|done| Command::Reload { config, done }).await, Ok(()));
+    running.pass(Duration::from_secs(1)).await;
+    assert_eq!(status(&running).problem.unwrap().reason, "removes_too_much");
+    assert!(prefixes.iter().all(|prefix| running.passes(prefix.split('/').next().unwrap())));
+    assert_eq!(status(&running).pending_removals.len(), 1, "its grace goes on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_counters_of_a_feed_that_is_gone_vanish() {
+    let bench = Bench::default();
+    bench.lock().lists.push_back(list("one", &[], None));
+    let running = start(&bench, url(""));
+    running.pass(3 * HOUR).await;
+    let of_x = |running: &Running| {
+        let families = running.registry.gather();
+        let text = prometheus::TextEncoder::new().encode_to_string(&families).unwrap();
+        ["polls", "failures", "refusals"]
+            .map(|what| text.contains(&format!("\nexogate_source_{what}_total{{")))
+    };
+    assert_eq!(of_x(&running), [true; 3]);
+    let directory = running.directory.path().to_owned();
+    let config = Arc::new(Config { state_directory: directory, ..at_once(Config::default()) });
+    assert_eq!(running.tell(|done| Command::Reload { config, done }).await, Ok(()));
+    running.pass(Duration::from_secs(1)).await;
+    assert_eq!(of_x(&running), [false; 3]);
+    assert!(running.metric("exogate_feed_polls_total{feed=\"Worldwide\",result=\"applied\"} 0"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_file_is_the_operators_word_and_needs_no_grace() {
     let bench = Bench::default();
     bench.lock().lists.push_back(list("one", &THREE, None));
