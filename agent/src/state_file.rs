@@ -25,7 +25,7 @@ use nix::{
 /// If the system refuses.
 pub(crate) fn create(path: &Path) -> io::Result<File> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => make(path),
     }
 }

@@ -13,8 +13,8 @@ use anyhow::{Context, Result, anyhow};
 const DISK: [&str; 4] = ["virtio_pci", "virtio_blk", "crc32c_generic", "ext4"];
 /// What a root file system that the host shares and a network card need.
 const SYSTEM: [&str; 4] = ["virtio_pci", "9pnet_virtio", "9p", "virtio_net"];
-/// What pairs of interfaces need.
-const PAIRS: [&str; 1] = ["veth"];
+/// What pairs of interfaces need, and tunnels.
+const LINKS: [&str; 2] = ["veth", "wireguard"];
 
 /// An unpacked kernel.
 #[derive(Clone, Debug)]
@@ -74,13 +74,13 @@ impl Kernel {
         self.modules(&DISK)
     }
 
-    /// The modules that pairs of interfaces need, in the order of loading.
+    /// The modules that pairs of interfaces and tunnels need, in the order of loading.
     ///
     /// # Errors
     ///
     /// If one cannot be read.
-    pub fn pair_modules(&self) -> Result<Vec<PathBuf>> {
-        self.modules(&PAIRS)
+    pub fn link_modules(&self) -> Result<Vec<PathBuf>> {
+        self.modules(&LINKS)
     }
 
     /// The modules that a shared root and a network card need, in the order of loading.

@@ -99,7 +99,7 @@ impl Guest {
             let name = other.file_name().and_then(|name| name.to_str());
             programs.push((name.context("a program without a name")?, other));
         }
-        memory::write(kernel, &kernel.pair_modules()?, &then, &programs, &memory)?;
+        memory::write(kernel, &kernel.link_modules()?, &then, &programs, &memory)?;
         Self::power_on(Command::new(QEMU), kernel, &memory, &[], scratch)
     }
 

@@ -16,6 +16,7 @@
 mod capabilities;
 #[path = "../kernel_verdict.rs"]
 mod verdict;
+mod wireguard;
 
 use std::{
     env,
@@ -155,7 +156,8 @@ async fn refuse_a_stranger(gate: &mut Gate) {
 /// before its kernel says anything; it is then switched off and on again, once.
 fn boot(kernel: &Kernel, program: &Path, scratch: &Path) -> Guest {
     let beside = [agent_binary().unwrap(), PathBuf::from("/usr/bin/setpriv")];
-    let arguments = ["--test-threads=1", "--nocapture", "--skip", "other_kernels"];
+    let arguments =
+        ["--test-threads=1", "--nocapture", "--include-ignored", "--skip", "other_kernels"];
     let start = || {
         let mut guest =
             Guest::start_without_disk(kernel, program, &arguments, &beside, scratch).unwrap();
