@@ -1,56 +1,36 @@
 //! What the agent itself takes: memory and CPU at rest, and under a flood of refused
-//! packets while drop events flow and Prometheus scrapes. Run by `cargo xtask bench idle`;
+//! packets while drop events flow, Prometheus scrapes and somebody watches `exogate top`.
+//! Run by `cargo xtask bench idle`;
 //! needs root.
 //!
 //! It is the real agent with its default configuration, against a stand-in of the endpoint
 //! service. Whether its events cost packets is measured by killing it: the filter stays,
 //! and records one drop in 1,024 only.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::print_stdout,
-    missing_docs,
-    unreachable_pub,
-    reason = "a benchmark stops at the first thing that goes wrong"
-)]
-
-#[path = "../relay/report.rs"]
-mod report;
-#[path = "../rig/mod.rs"]
-mod rig;
-#[path = "../support/mod.rs"]
-mod support;
-
 use std::{
-    env, fs,
-    path::Path,
-    thread,
+    fs, thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
 use exogate_tests::{agent::Agent, lab::Family, lists::exchange, service::EndpointService};
 
-use self::{
-    report::{Report, figure, middle},
+use crate::{
     rig::{Flood, List, Order, Share, Wire, receiver_core},
+    support::{Arguments, Report, figure, middle},
 };
 
+/// How long `exogate top` may take to show what is waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two scrapes, as an impatient Prometheus has it.
 const SCRAPE: Duration = Duration::from_secs(1);
 
-fn main() -> Result<()> {
-    let quick = env::args().any(|argument| argument == "--quick");
+pub fn bench(arguments: &Arguments) -> Result<()> {
+    let quick = arguments.quick();
     let rounds = if quick { 1 } else { 5 };
     let time = Duration::from_secs(if quick { 2 } else { 10 });
     let rest = Duration::from_secs(if quick { 2 } else { 60 });
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench");
-    fs::create_dir_all(&directory)?;
-    let mut report = Report::default();
-    report.line(&support::machine());
+    let mut report = Report::begin("idle")?;
 
     let wire = Wire::new(receiver_core())?;
     let lab = wire.lab();
@@ -103,10 +83,15 @@ fn main() -> Result<()> {
         let (mut with, mut without, mut cpu, mut memory) = (vec![], vec![], vec![], vec![]);
         for _ in 0..rounds {
             let process = agent.pid().context("the agent does not run")?;
+            let mut top = agent.top()?;
+            top.wait_until("the view", PATIENCE, |text| text.contains("q quits"))?;
             let before = wire.settled()?;
             cpu.push(100.0 * share_of_core(process, || scraped(&wire, &flood, &agent, time))?);
             with.push(wire.settled()?.cost_since(&before));
             memory.push(self::resident(process)?[0]);
+            top.wait_until("refused packets", PATIENCE, |text| text.contains("unlisted"))?;
+            top.press("q")?;
+            top.wait_exit(PATIENCE)?;
             agent.kill9()?;
             let before = wire.settled()?;
             flood.run(lab.wan(), receiver_core(), time)?;
@@ -132,7 +117,7 @@ fn main() -> Result<()> {
             middle(&cpu) < 5.0,
         );
     }
-    report.finish(&directory.join("idle.md"))
+    report.finish()
 }
 
 /// A flood, while metrics and the blocked sources are asked for every second.
