@@ -13,7 +13,7 @@ use exogate_ebpf::{
         SAMPLE_INTERVAL, SAMPLED_PER_EPOCH, Sampler,
     },
     opaque::{masked, opaque},
-    packet::{self, LinkLayer, Packet, Parsed, Plain},
+    packet::{self, Address, LinkLayer, Packet, Parsed, Plain},
     table::{Lines, Table},
     verdict::{Action, Family, Judge, Verdict},
 };
@@ -39,26 +39,27 @@ static LAYER3: u32 = 0;
 /// Entry for drivers and kernels without multi-buffer XDP.
 #[xdp]
 fn exogate(context: XdpContext) -> u32 {
-    let length = context.data_end() - context.data();
-    run(&context, length as u32)
+    let frame = Frame::of(&context);
+    run(&context, &frame, (frame.end - frame.start) as u32)
 }
 
 /// Entry for multi-buffer frames: only the first buffer is mapped, which holds
 /// the headers.
 #[xdp(frags)]
 fn exogate_frags(context: XdpContext) -> u32 {
-    let mut length = (context.data_end() - context.data()) as u32;
+    let frame = Frame::of(&context);
+    let mut length = (frame.end - frame.start) as u32;
     // Only a long first buffer is followed by others; the call costs as much as
     // a counter.
     if length >= 1024 {
         // SAFETY: `ctx` is the context that the kernel gave to this program.
         length = unsafe { bpf_xdp_get_buff_len(context.ctx) } as u32;
     }
-    run(&context, length)
+    run(&context, &frame, length)
 }
 
 #[inline(always)]
-fn run(context: &XdpContext, length: u32) -> u32 {
+fn run(context: &XdpContext, frame: &Frame, length: u32) -> u32 {
     // Cannot fail: the map has one element. Should it fail all the same, the host
     // stays reachable.
     let Some(control) = CONTROL.get(0) else { return xdp_action::XDP_PASS };
@@ -67,7 +68,7 @@ fn run(context: &XdpContext, length: u32) -> u32 {
     // SAFETY: one bit is below the two heads.
     let head = unsafe { control.heads.get_unchecked((live & 1) as usize) };
     let judge = Judge(Table::new(&TablesMap, head));
-    let verdict = packet::parse_then(&Frame::of(context), link_layer(), &judge);
+    let verdict = packet::parse_then(frame, link_layer(), &judge);
     // Cannot fail either.
     let Some(counters) = COUNTERS.get_ptr_mut(0) else { return xdp_action::XDP_PASS };
     // SAFETY: the element of this CPU, which no other CPU writes, and XDP does not
@@ -101,7 +102,10 @@ struct Frame {
 impl Frame {
     #[inline(always)]
     fn of(context: &XdpContext) -> Self {
-        Self { start: context.data(), end: context.data_end() }
+        // The context has them as numbers of 32 bits, which the optimiser would keep on the
+        // stack as such: the verifier wants pointers whole.
+        let [start, end] = [context.data(), context.data_end()].map(|at| opaque(at as u64));
+        Self { start: start as usize, end: end as usize }
     }
 }
 
@@ -165,26 +169,29 @@ fn sample(sampler: &mut Sampler, epoch: u32) -> Option<u32> {
 /// is parsed again: that is rare, and spares the others from keeping its fields.
 #[inline(never)]
 fn record(context: &XdpContext, verdict: Verdict, length: u32, weight: u32, epoch: u32) {
-    let parsed = packet::parse(&Frame::of(context), link_layer());
-    let mut event = DropEvent {
+    // Filling the event with zeros first would be a loop over its bytes, which the verifier
+    // would walk for each way through the parser.
+    let unknown = Address::V6(0, 0);
+    let (source, destination, protocol, source_port, port) =
+        match packet::parse(&Frame::of(context), link_layer()) {
+            Parsed::Flow { source, destination, protocol, source_port, port } => {
+                (source, destination, protocol, source_port, port)
+            }
+            Parsed::Unparsable { source: Some(source), .. } => (source, unknown, 0, 0, 0),
+            _ => (unknown, unknown, 0, 0, 0),
+        };
+    let event = DropEvent {
+        source: source.octets(),
+        destination: destination.octets(),
         weight,
         length,
+        source_port,
+        port,
+        protocol,
         action: verdict.action as u8,
         reason: verdict.reason as u8,
         family: verdict.family as u8,
-        ..DropEvent::default()
     };
-    match parsed {
-        Parsed::Flow { source, destination, protocol, source_port, port } => {
-            event.source = source.octets();
-            event.destination = destination.octets();
-            event.protocol = protocol;
-            event.source_port = source_port;
-            event.port = port;
-        }
-        Parsed::Unparsable { source: Some(source), .. } => event.source = source.octets(),
-        _ => {}
-    }
     if verdict.family != Family::Other {
         remember(&event, epoch);
     }

@@ -84,6 +84,8 @@ pub const WIDE_NODE_INTERVALS: usize = 4;
 impl Entry {
     /// Set in the mask of addresses that the guards protect, where not all are.
     pub const DESTINATION: u32 = 1 << 30;
+    /// No source: what a damaged table says, whose place leads out of the map.
+    const NOTHING: Self = Self(0);
     const PLACE: u32 = 1 << 31;
     const DIRECTORY: u32 = 1 << 30;
 
@@ -225,9 +227,12 @@ impl<'a, L: Lines + ?Sized> Table<'a, L> {
             return entry;
         }
         let nodes = self.head.v4_nodes;
-        let place =
-            descend(entry, |node| less(address, self.line(nodes.wrapping_add(node)).word::<0>()));
-        let node = self.line(nodes.wrapping_add(place));
+        let place = descend(entry, |node| {
+            Some(less(address, self.line(nodes.wrapping_add(node))?.word::<0>()))
+        });
+        let Some(node) = place.and_then(|place| self.line(nodes.wrapping_add(place))) else {
+            return Entry::NOTHING;
+        };
         let mut at = 4 & !less(address, node.word::<4>());
         at |= 2 & !less(address, node.word_at(at | 2));
         at |= 1 & !less(address, node.word_at(at | 1));
@@ -265,7 +270,7 @@ impl<'a, L: Lines + ?Sized> Table<'a, L> {
                 break;
             }
             let at = directories.wrapping_add(entry.start());
-            let line = self.line(at);
+            let Some(line) = self.line(at) else { return Entry::NOTHING };
             let last = u64::from(line.word::<3>());
             let mut place = key.wrapping_shr(line.word::<2>()).wrapping_sub(line.double::<0>());
             if place > last {
@@ -274,6 +279,7 @@ impl<'a, L: Lines + ?Sized> Table<'a, L> {
             }
             let place = (place as u32).wrapping_add(DIRECTORY_HEAD);
             let line = self.line(at.wrapping_add(place >> LINE_WORDS.trailing_zeros()));
+            let Some(line) = line else { return Entry::NOTHING };
             entry = Entry(line.word_at(place));
         }
         entry
@@ -282,29 +288,29 @@ impl<'a, L: Lines + ?Sized> Table<'a, L> {
     /// What applies to a 64-bit key in a run of nodes.
     #[inline(always)]
     fn wide(&self, run: Entry, nodes: u32, key: u64) -> Entry {
-        let place =
-            descend(run, |node| below(key, self.line(nodes.wrapping_add(node)).double::<0>()));
-        let node = self.line(nodes.wrapping_add(place));
+        let place = descend(run, |node| {
+            Some(below(key, self.line(nodes.wrapping_add(node))?.double::<0>()))
+        });
+        let Some(node) = place.and_then(|place| self.line(nodes.wrapping_add(place))) else {
+            return Entry::NOTHING;
+        };
         let mut at = 2 & !below(key, node.double::<2>());
         at |= 1 & !below(key, node.double_at(at | 1));
         Entry(node.word_at(8 | at))
     }
 
-    /// A line of this table.
+    /// A line of this table. Without one a lookup ends at once: with an empty line in its
+    /// place the kernel's verifier would walk on with either.
     #[inline(always)]
-    fn line(&self, index: u32) -> &Line {
-        const OUTSIDE: &Line = &Line([0; LINE_WORDS]);
-        match self.lines.line(self.head.base.wrapping_add(index)) {
-            Some(line) => line,
-            None => OUTSIDE,
-        }
+    fn line(&self, index: u32) -> Option<&Line> {
+        self.lines.line(self.head.base.wrapping_add(index))
     }
 }
 
 /// The last node of a run whose first key is not above the target; `below` says,
 /// as all ones or zero, whether the target is below that of a node.
 #[inline(always)]
-fn descend(run: Entry, below: impl Fn(u32) -> u32) -> u32 {
+fn descend(run: Entry, below: impl Fn(u32) -> Option<u32>) -> Option<u32> {
     let mut place = run.start();
     let mut step = run.window() >> 1;
     // A fixed bound, so that the kernel's verifier sees the end.
@@ -312,10 +318,10 @@ fn descend(run: Entry, below: impl Fn(u32) -> u32) -> u32 {
         if step == 0 {
             break;
         }
-        place = place.wrapping_add(step & !below(place.wrapping_add(step)));
+        place = place.wrapping_add(step & !below(place.wrapping_add(step))?);
         step >>= 1;
     }
-    place
+    Some(place)
 }
 
 /// All ones if `a < b`, else zero, without a branch: with a branch per step the

@@ -5,18 +5,9 @@
 //! nft and ipset read their list from a file in a network namespace of their own,
 //! as an operator's script would have them do.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::print_stdout,
-    missing_docs,
-    reason = "a benchmark stops at the first thing that goes wrong"
-)]
-
 use std::{env, fs, net::IpAddr, path::Path, process::Command, time::Instant};
 
+use anyhow::Result;
 use aya::{
     Ebpf,
     maps::lpm_trie::{Key, LpmTrie},
@@ -29,34 +20,43 @@ use exogate_ebpf::{
 use exogate_tests::lists::{a_million, exchange, service_tags};
 use ipnet::IpNet;
 
-mod support;
-
-use support::{Median, machine, median};
+use crate::support::{Report, figure, middle};
 
 const ROUNDS: usize = 5;
 const NAMESPACE: &str = "exogate-bench";
 
-fn main() {
-    println!("{}\n", machine());
-    println!("Seconds to put a whole list in force; median of {ROUNDS} rounds (least..most).\n");
-    println!(
-        "| prefixes | compile | publish | both | LPM tries | ipset | nftables | process peak |"
+const COLUMNS: [&str; 8] =
+    ["prefixes", "compile", "publish", "both", "LPM tries", "ipset", "nftables", "process peak"];
+
+pub fn bench() -> Result<()> {
+    let mut report = Report::begin("tables")?;
+    report.table(
+        &format!(
+            "Seconds to put a whole list in force; median of {ROUNDS} rounds (least..most). The \
+             LPM tries, ipset and nftables are filled once where they take more than 5 s."
+        ),
+        &COLUMNS,
     );
-    println!("|---|---|---|---|---|---|---|---|");
     let _namespace = Namespace::new();
     let directory = env::temp_dir().join(format!("{NAMESPACE}-{}", std::process::id()));
     fs::create_dir_all(&directory).unwrap();
     for nets in [exchange().unwrap(), service_tags().unwrap(), a_million(false)] {
-        measure(&nets, &directory);
+        let (row, both) = measure(&nets, &directory);
+        report.row(&row);
+        let goal = match nets.len() {
+            0..1_000 => continue,
+            1_000..100_000 => 0.1,
+            _ => 1.5,
+        };
+        let wanted = format!("{} prefixes: under {goal} s", nets.len());
+        report.target(&wanted, format!("{both:.3} s"), both < goal);
     }
     fs::remove_dir_all(&directory).unwrap();
-    println!(
-        "\nTargets: both under 0.1 s for 54,000 prefixes and under 1.5 s for 1,000,000. The LPM \
-         tries, ipset and nftables are filled once each where they take more than 5 s."
-    );
+    report.finish()
 }
 
-fn measure(nets: &[IpNet], directory: &Path) {
+/// The row of a list, and what compiling and publishing take together.
+fn measure(nets: &[IpNet], directory: &Path) -> ([String; 8], f64) {
     let (mut compiling, mut publishing, mut both) = (Vec::new(), Vec::new(), Vec::new());
     let mut program = Program::load(LinkLayer::Ethernet, nets.len() as u32 + 1).unwrap();
     for _ in 0..ROUNDS {
@@ -78,30 +78,19 @@ fn measure(nets: &[IpNet], directory: &Path) {
     let trie = rounds(|| fill_tries(nets));
     let ipset = rounds(|| fill_ipset(nets, directory));
     let nft = rounds(|| fill_nft(nets, directory));
-    println!(
-        "| {} | {} | {} | {} | {} | {} | {} | {peak} |",
-        nets.len(),
-        seconds(&median(compiling)),
-        seconds(&median(publishing)),
-        seconds(&median(both)),
-        seconds(&trie),
-        seconds(&ipset),
-        seconds(&nft)
-    );
+    let [compiling, publishing, all, trie, ipset, nft] =
+        [compiling, publishing, both.clone(), trie, ipset, nft].map(|times| figure(&times, 3));
+    let row = [nets.len().to_string(), compiling, publishing, all, trie, ipset, nft, peak];
+    (row, middle(&both))
 }
 
-fn rounds(mut fill: impl FnMut() -> f64) -> Median {
+fn rounds(mut fill: impl FnMut() -> f64) -> Vec<f64> {
     let first = fill();
-    if first > 5.0 {
-        return median(vec![first]);
-    }
     let mut times = vec![first];
-    times.extend((1..ROUNDS).map(|_| fill()));
-    median(times)
-}
-
-fn seconds(median: &Median) -> String {
-    format!("{:.3} ({:.3}..{:.3})", median.middle, median.least, median.most)
+    if first <= 5.0 {
+        times.extend((1..ROUNDS).map(|_| fill()));
+    }
+    times
 }
 
 fn peak_memory() -> String {

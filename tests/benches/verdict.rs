@@ -6,21 +6,12 @@
 //! that a machine that speeds up or slows down does so for all of them. A packet
 //! is repeated many times before the next one comes, so caches are warm.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::print_stdout,
-    missing_docs,
-    reason = "a benchmark stops at the first thing that goes wrong"
-)]
-
 use std::{
     env,
     net::{IpAddr, Ipv6Addr},
 };
 
+use anyhow::Result;
 use aya::{
     Ebpf,
     maps::lpm_trie::{Key, LpmTrie},
@@ -39,9 +30,7 @@ use exogate_tests::{
 };
 use ipnet::IpNet;
 
-mod support;
-
-use support::{machine, median};
+use crate::support::{Report, figure, middle};
 
 /// How often a packet is judged in one go, and how often all contenders take
 /// their turn.
@@ -51,27 +40,36 @@ const ROUNDS: usize = 7;
 /// 10 ms to prepare each test run.
 const SOURCES: usize = 16;
 
-fn main() {
+const COLUMNS: [&str; 10] = [
+    "prefixes",
+    "family",
+    "source",
+    "empty",
+    "reads headers",
+    "exogate",
+    "over empty",
+    "LPM trie",
+    "over empty",
+    "lookup: trie / exogate",
+];
+
+pub fn bench() -> Result<()> {
     let mut twins = load_twins();
-    println!("{}", machine());
-    println!(
-        "{ROUNDS} rounds, {SOURCES} sources, {REPEAT} runs of each; nanoseconds per packet, median (least..most)\n"
+    let mut report = Report::begin("verdict")?;
+    report.table(
+        &format!(
+            "{ROUNDS} rounds, {SOURCES} sources, {REPEAT} runs of each; nanoseconds per packet, \
+             median (least..most). Lookup: what a program costs over the one that reads the headers."
+        ),
+        &COLUMNS,
     );
-    println!(
-        "| prefixes | family | source | empty | reads headers | exogate | over empty | LPM trie | over empty | lookup: trie / exogate |"
-    );
-    println!("|---|---|---|---|---|---|---|---|---|---|");
     for nets in [exchange().unwrap(), service_tags().unwrap()] {
-        measure(&mut twins, &nets);
+        measure(&mut report, &mut twins, &nets);
     }
-    println!(
-        "\nLookup: what a program costs over the one that reads the headers. Targets: over empty at \
-         most 20 (IPv4) and 25 (IPv6) at 34 prefixes; trie / exogate at least 10 (IPv4) and 4 (IPv6) \
-         at 54,000."
-    );
+    report.finish()
 }
 
-fn measure(twins: &mut Ebpf, nets: &[IpNet]) {
+fn measure(report: &mut Report, twins: &mut Ebpf, nets: &[IpNet]) {
     let mut exogate = Program::load(LinkLayer::Ethernet, 100_000).unwrap();
     let prefixes = nets
         .iter()
@@ -106,16 +104,34 @@ fn measure(twins: &mut Ebpf, nets: &[IpNet]) {
                     time.as_nanos() as f64
                 }));
             }
-            let [empty, headers, trie, exogate] = times.map(median);
-            println!(
-                "| {} | {} | {} | {empty} | {headers} | {exogate} | {:.1} | {trie} | {:.1} | {:.1} |",
-                nets.len(),
-                if v6 { "IPv6" } else { "IPv4" },
-                if hit { "listed" } else { "unlisted" },
-                exogate.middle - empty.middle,
-                trie.middle - empty.middle,
-                (trie.middle - headers.middle) / (exogate.middle - headers.middle).max(0.1),
-            );
+            let family = if v6 { "IPv6" } else { "IPv4" };
+            let source = if hit { "listed" } else { "unlisted" };
+            let [empty, headers, trie, exogate] = times.each_ref().map(|times| figure(times, 1));
+            let middles = times.map(|times| middle(&times));
+            let over = |one: f64, other: f64| format!("{:.1}", one - other);
+            let lookups = (middles[2] - middles[1]) / (middles[3] - middles[1]).max(0.1);
+            report.row(&[
+                nets.len().to_string(),
+                family.to_owned(),
+                source.to_owned(),
+                empty,
+                headers,
+                exogate,
+                over(middles[3], middles[0]),
+                trie,
+                over(middles[2], middles[0]),
+                format!("{lookups:.1}"),
+            ]);
+            let name = format!("{} prefixes, {family}, {source}", nets.len());
+            if nets.len() < 1_000 {
+                let (most, found) = (if v6 { 25.0 } else { 20.0 }, middles[3] - middles[0]);
+                let wanted = format!("{name}: at most {most} ns over empty");
+                report.target(&wanted, format!("{found:.1} ns"), found <= most);
+            } else {
+                let least = if v6 { 4.0 } else { 10.0 };
+                let wanted = format!("{name}: trie / exogate at least {least}");
+                report.target(&wanted, format!("{lookups:.1}"), lookups >= least);
+            }
         }
     }
 }

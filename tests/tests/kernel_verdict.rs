@@ -24,7 +24,7 @@ use spec::{Case, Expected};
 
 /// Instructions that the verifier may walk through: a tenth of what the kernel
 /// allows a program (BPF_COMPLEXITY_LIMIT_INSNS, one million), with room to grow.
-const VERIFIER_BUDGET: u32 = 200_000;
+const VERIFIER_BUDGET: u32 = 100_000;
 
 /// `XDP_DROP` and `XDP_PASS` of linux/bpf.h.
 const RETURNED: [(Action, u32); 3] = [(Action::Pass, 2), (Action::Drop, 1), (Action::WouldDrop, 2)];

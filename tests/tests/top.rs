@@ -10,19 +10,9 @@ use exogate_tests::{
     notification::Notification,
     peer::HTTPS,
     pega::Pega,
-    process::agent_binary,
-    terminal::Terminal,
 };
 
 const SOON: Duration = Duration::from_secs(30);
-
-fn top(lab: &Lab, agent: &Agent) -> Terminal {
-    // A terminal of its own in every respect, whatever terminal the test runs on.
-    let mut command = lab.edge().command("setsid");
-    command.args(["--ctty", "--wait"]).arg(agent_binary().unwrap());
-    command.args(["top", "--config"]).arg(agent.config_file());
-    Terminal::start(&mut command, 30, 110).unwrap()
-}
 
 /// Whether a line of the screen has all of this.
 fn line_with(text: &str, parts: &[&str]) -> bool {
@@ -39,7 +29,7 @@ fn the_terminal_shows_rates_refused_sources_feeds_and_the_spool() {
     let neighbour = "52.159.23.210".parse().unwrap();
     lab.add_source(Peer::Stranger, neighbour).unwrap();
 
-    let mut terminal = top(&lab, &agent);
+    let mut terminal = agent.top().unwrap();
     let text = terminal.wait_until("the view", SOON, |text| text.contains("q quits")).unwrap();
     assert!(terminal.is_full_screen());
     assert!(line_with(&text, &["exogate", "enforce", "on edge0 (native)"]), "{text}");
@@ -88,7 +78,7 @@ fn without_a_terminal_or_an_agent_it_says_what_to_do() {
     let agent = Agent::new(&lab).unwrap();
     let refused = agent.cli(&["top"]).unwrap();
     assert!(refused.code == 64 && refused.stderr.contains("exogate status"), "{refused:?}");
-    let mut terminal = top(&lab, &agent);
+    let mut terminal = agent.top().unwrap();
     assert_eq!(terminal.wait_exit(SOON).unwrap().code(), Some(1));
     let text = terminal.text();
     assert!(text.contains("no agent is running"), "{text}");

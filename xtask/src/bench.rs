@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: what speed is claimed, and its peers, in one run.
 //!
-//! A benchmark is a program of package `exogate-tests`; this file builds what it
-//! compares with and starts it. They need root. Nothing here passes or fails: the
+//! The benchmarks are a program of package `exogate-tests`; this file builds what they
+//! compare with and starts it. They need root. Nothing here passes or fails: the
 //! figures go into BENCHMARKS.md by hand, with the machine they were taken on.
 
 use std::ffi::OsString;
@@ -60,13 +60,13 @@ pub(crate) fn run(benchmark: Benchmark, quick: bool, arguments: Vec<OsString>) -
     }
     let mut cargo = command::cargo();
     cargo
-        .args(["bench", "--quiet", "--package", "exogate-tests", "--bench", benchmark.name()])
+        .args(["bench", "--quiet", "--package", "exogate-tests", "--bench", "bench"])
         .env("EXOGATE_TWINS_OBJECT", object(Some("twins"))?)
         .env("EXOGATE_FLOOD_OBJECT", object(Some("flood"))?);
     if quick {
-        cargo.args(["--profile", "dev", "--", "--quick"]);
+        cargo.args(["--profile", "dev", "--", benchmark.name(), "--quick"]);
     } else {
-        cargo.arg("--");
+        cargo.args(["--", benchmark.name()]);
     }
     command::run(cargo.args(arguments))
 }

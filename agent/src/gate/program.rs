@@ -155,8 +155,8 @@ impl Program {
     ///
     /// If the table does not fit; the one before it stays in force then.
     pub fn publish(&mut self, table: &CompiledTable) -> Result<(), Error> {
-        let map = map_fd(&self.ebpf, abi::map::TABLES)?;
-        tables::publish(map.fd().as_fd(), self.lines, &mut self.control, self.in_use, table)
+        let maps = maps(&self.ebpf, self.lines)?;
+        tables::publish(maps, &mut self.control, self.in_use, table)
     }
 
     /// The table in force.
@@ -165,8 +165,7 @@ impl Program {
     ///
     /// If the map cannot be read.
     pub fn table(&self) -> Result<CompiledTable, Error> {
-        let map = map_fd(&self.ebpf, abi::map::TABLES)?;
-        tables::live(map.fd().as_fd(), self.lines, &self.control)
+        tables::live(maps(&self.ebpf, self.lines)?, &self.control)
     }
 
     /// Sets the clock by which drops are sampled and blocked sources dated, in
@@ -393,6 +392,12 @@ fn last_words(log: &impl fmt::Display) -> String {
     let is_reason = |line: &&str| !line.trim().is_empty() && !is_statistic(line);
     let line = log.lines().rev().find(is_reason);
     line.map_or_else(String::new, |line| format!(" (the verifier: {})", line.trim()))
+}
+
+fn maps(ebpf: &Ebpf, lines: u32) -> Result<tables::Maps<'_>, Error> {
+    let tables = map_fd(ebpf, abi::map::TABLES)?.fd().as_fd();
+    let control = map_fd(ebpf, abi::map::CONTROL)?.fd().as_fd();
+    Ok(tables::Maps { tables, lines, control })
 }
 
 fn typed<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<&'a Map, Error> {

@@ -94,25 +94,36 @@ impl Drop for Mapping {
 /// [`Control`] as both sides see it at once.
 #[repr(C)]
 struct SharedControl {
-    live: AtomicU32,
-    epoch: AtomicU32,
+    words: SharedWords,
     heads: [UnsafeCell<Head>; 2],
 }
 
 const _: () = {
     assert!(size_of::<SharedControl>() == size_of::<Control>());
-    assert!(offset_of!(SharedControl, live) == offset_of!(Control, live));
-    assert!(offset_of!(SharedControl, epoch) == offset_of!(Control, epoch));
     assert!(offset_of!(SharedControl, heads) == offset_of!(Control, heads));
 };
 
-/// The one [`Control`] element, mapped for the life of the gate.
+/// The words before the heads.
+#[repr(C)]
+struct SharedWords {
+    live: AtomicU32,
+    epoch: AtomicU32,
+}
+
+const _: () = {
+    assert!(offset_of!(SharedWords, live) == offset_of!(Control, live));
+    assert!(offset_of!(SharedWords, epoch) == offset_of!(Control, epoch));
+};
+
+/// The beginning of the one [`Control`] element, mapped for the life of the gate. The heads
+/// behind it are mapped while a table is put in force or read: they are more than a
+/// megabyte, and would count as the process's own memory.
 pub(crate) struct ControlPage(Mapping);
 
 impl ControlPage {
-    /// Maps the control map.
+    /// Maps what is needed all the time of the control map.
     pub(crate) fn new(map: BorrowedFd<'_>) -> Result<Self, Error> {
-        Mapping::new(map, 0, size_of::<Control>()).map(Self)
+        Mapping::new(map, 0, size_of::<SharedWords>()).map(Self)
     }
 
     /// Sets the clock that the program reads, in seconds.
@@ -125,17 +136,19 @@ impl ControlPage {
         (self.shared().live.load(Ordering::Acquire) & 1) as usize
     }
 
-    /// The head of the table in force.
-    fn head(&self) -> &Head {
-        let [first, second] = &self.shared().heads;
+    /// The head of the table in force, copied.
+    fn head(&self, map: BorrowedFd<'_>) -> Result<Box<Head>, Error> {
+        let whole = WholeControl::new(map)?;
+        let [first, second] = whole.heads();
         let head = if self.live() == 0 { first } else { second };
         // SAFETY: nobody writes the live head, and to publish takes `&mut self`.
-        unsafe { &*head.get() }
+        Ok(Box::new(unsafe { *head.get() }))
     }
 
     /// Puts the idle table in force with this head, whose lines begin at `base`.
-    fn switch(&mut self, head: &Head, base: u32) {
-        let [first, second] = &self.shared().heads;
+    fn switch(&mut self, map: BorrowedFd<'_>, head: &Head, base: u32) -> Result<(), Error> {
+        let whole = WholeControl::new(map)?;
+        let [first, second] = whole.heads();
         let (idle, target) = if self.live() == 0 { (1, second) } else { (0, first) };
         // SAFETY: no program reads the idle head (`publish` has waited), and `&mut self`
         // keeps this process from reading it.
@@ -143,32 +156,55 @@ impl ControlPage {
         target.clone_from(head);
         target.base = base;
         self.shared().live.store(idle, Ordering::Release);
+        Ok(())
     }
 
-    fn shared(&self) -> &SharedControl {
+    fn shared(&self) -> &SharedWords {
         let Self(mapping) = self;
-        // SAFETY: the mapping holds one page-aligned `Control` of the same layout
-        // and lives as long as the reference. Both sides access its words whole.
-        unsafe { mapping.start.cast::<SharedControl>().as_ref() }
+        // SAFETY: the mapping begins with the words of a `Control` of the same layout
+        // and lives as long as the reference. Both sides access them whole.
+        unsafe { mapping.start.cast::<SharedWords>().as_ref() }
     }
 }
 
-/// Puts a table in force. `lines` is the size of the whole map; `in_use`, whether there may
-/// be readers to wait for.
+/// All of the [`Control`] element.
+struct WholeControl(Mapping);
+
+impl WholeControl {
+    fn new(map: BorrowedFd<'_>) -> Result<Self, Error> {
+        Mapping::new(map, 0, size_of::<Control>()).map(Self)
+    }
+
+    fn heads(&self) -> &[UnsafeCell<Head>; 2] {
+        let Self(mapping) = self;
+        // SAFETY: the mapping holds one page-aligned `Control` of the same layout
+        // and lives as long as the reference.
+        &unsafe { mapping.start.cast::<SharedControl>().as_ref() }.heads
+    }
+}
+
+/// The maps that tables lie in, and the lines that the first one has.
+#[derive(Clone, Copy)]
+pub(crate) struct Maps<'a> {
+    pub(crate) tables: BorrowedFd<'a>,
+    pub(crate) lines: u32,
+    pub(crate) control: BorrowedFd<'a>,
+}
+
+/// Puts a table in force. `in_use` says whether there may be readers to wait for.
 pub(crate) fn publish(
-    map: BorrowedFd<'_>,
-    lines: u32,
+    maps: Maps<'_>,
     control: &mut ControlPage,
     in_use: bool,
     table: &CompiledTable,
 ) -> Result<(), Error> {
-    let half = lines / 2;
+    let half = maps.lines / 2;
     check(table, half)?;
     let base = if control.live() == 0 { half } else { 0 };
     if in_use {
         wait_for_readers()?;
     }
-    let mapping = map_half(map, base, half)?;
+    let mapping = map_half(maps.tables, base, half)?;
     // SAFETY: the mapping holds `half` lines and the check above keeps the table
     // within it. No program reads this half: it is not live, and every reader
     // that took it for live has finished.
@@ -176,19 +212,14 @@ pub(crate) fn publish(
         slice::from_raw_parts_mut(mapping.start.as_ptr().cast::<Line>(), table.lines.len())
     };
     target.copy_from_slice(&table.lines);
-    control.switch(&table.head, base);
-    Ok(())
+    control.switch(maps.control, &table.head, base)
 }
 
 /// The table in force, copied.
-pub(crate) fn live(
-    map: BorrowedFd<'_>,
-    lines: u32,
-    control: &ControlPage,
-) -> Result<CompiledTable, Error> {
-    let mut head = Box::new(*control.head());
-    let half = lines / 2;
-    let mapping = map_half(map, head.base, half)?;
+pub(crate) fn live(maps: Maps<'_>, control: &ControlPage) -> Result<CompiledTable, Error> {
+    let mut head = control.head(maps.control)?;
+    let half = maps.lines / 2;
+    let mapping = map_half(maps.tables, head.base, half)?;
     let used = head.lines.min(half) as usize;
     // SAFETY: the mapping holds `half` lines, and only this process writes them.
     let lines = unsafe { slice::from_raw_parts(mapping.start.as_ptr().cast::<Line>(), used) };

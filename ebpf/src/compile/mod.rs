@@ -234,7 +234,7 @@ impl Builder {
         let mut level = Level::narrow(keys, values)?;
         let width = directory_width(boundaries.len());
         self.head.v4_shift = 32 - width;
-        self.head.v4_directory = directory(&mut level, 0, 32, width);
+        fill(&mut self.head.v4_directory, level.directory(0, 32, width));
         self.head.v4_nodes = self.section(level.lines());
         self.head.v4_directories = self.section(level.directory_lines()?);
         Ok(())
@@ -248,7 +248,7 @@ impl Builder {
         self.head.v6_above = level.entry(END, u64::MAX).0;
         let width = directory_width(boundaries.len());
         self.head.v6_shift = 64 - width;
-        self.head.v6_directory = directory(&mut level, FIRST, 61, width);
+        fill(&mut self.head.v6_directory, level.directory(FIRST, 61, width));
         self.head.v6_nodes = self.section(level.lines());
         self.head.v6_directories = self.section(level.directory_lines()?);
         self.head.v6_low_nodes = self.section(low.finish()?.lines());
@@ -276,13 +276,12 @@ fn directory_width(boundaries: usize) -> u32 {
     blocks.clamp(2, DIRECTORY).next_power_of_two().trailing_zeros()
 }
 
-/// The directory of a level, of 2^`width` entries for 2^`bits` addresses from `first` on.
-fn directory(level: &mut Level, first: u64, bits: u32, width: u32) -> [u32; DIRECTORY] {
-    let mut entries = [0; DIRECTORY];
-    for (entry, found) in entries.iter_mut().zip(level.directory(first, bits, width)) {
-        *entry = found.0;
+/// Writes entries to the beginning of a directory that is in its place already: what a short
+/// list does not use of it then takes no memory.
+fn fill(directory: &mut [u32; DIRECTORY], entries: impl IntoIterator<Item = Entry>) {
+    for (place, entry) in directory.iter_mut().zip(entries) {
+        *place = entry.0;
     }
-    entries
 }
 
 /// Splits IPv6 intervals into a level of upper halves and one of lower halves.

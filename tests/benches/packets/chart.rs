@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 
 use exogate_tests::lab::Family;
 
-use super::{
-    Row,
-    report::middle,
+use super::Row;
+use crate::{
     rig::{Order, Share},
+    support::middle,
 };
 
 const WIDTH: f64 = 420.0;

@@ -16,7 +16,7 @@ use exogate_ebpf::compile::CompiledTable;
 use exogate_tests::lab::{EDGE_INTERFACE, Lab};
 use ipnet::IpNet;
 
-use super::rig::List;
+use crate::rig::List;
 
 /// How long putting a filter in place may take.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -9,7 +9,8 @@ use exogate_tests::{
 };
 use ipnet::IpNet;
 
-use super::{contender::Contender, rig::List};
+use super::contender::Contender;
+use crate::rig::List;
 
 /// How long a program may take to read a list.
 const PATIENCE: Duration = Duration::from_secs(300);

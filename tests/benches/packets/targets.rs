@@ -2,10 +2,10 @@
 
 use exogate_tests::lab::Family;
 
-use super::{
-    Row,
-    report::{Report, middle},
+use super::Row;
+use crate::{
     rig::{Order, Share},
+    support::{Report, middle},
 };
 
 /// exogate's packets per second of CPU, against a peer's: at least so many times.

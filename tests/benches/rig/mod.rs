@@ -1,8 +1,6 @@
 //! A wire that carries millions of packets a second to the edge host of a lab, and
 //! what they cost the host: shared by the benchmarks of packets.
 
-#![allow(dead_code, unreachable_pub, reason = "each benchmark uses a part of it")]
-
 mod flood;
 mod list;
 mod wire;

@@ -1,48 +1,32 @@
-//! What the benchmarks share: medians, and the facts of the machine.
+//! What the benchmarks share: their arguments, and how they say what they found.
 
-#![allow(dead_code, unreachable_pub, reason = "each benchmark uses a part of it")]
+mod machine;
+mod report;
 
-use std::{fmt, fs};
+pub use self::report::{Report, figure, median, middle};
 
-/// A median with its range.
-pub struct Median {
-    pub least: f64,
-    pub middle: f64,
-    pub most: f64,
-}
+/// What a benchmark is told behind its name.
+pub struct Arguments(Vec<String>);
 
-/// The median of some measurements.
-pub fn median(mut values: Vec<f64>) -> Median {
-    values.sort_by(f64::total_cmp);
-    let middle = values[values.len() / 2];
-    Median { least: values[0], middle, most: values[values.len() - 1] }
-}
-
-impl fmt::Display for Median {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.1} ({:.1}..{:.1})", self.middle, self.least, self.most)
+impl Arguments {
+    /// The benchmark's name and its arguments.
+    pub fn of_this_program(mut all: impl Iterator<Item = String>) -> (String, Self) {
+        let name = all.nth(1).unwrap_or_default();
+        (name, Self(all.collect()))
     }
-}
 
-/// The facts of the machine that a figure is worth nothing without.
-pub fn machine() -> String {
-    let first = |path: &str, key: &str| {
-        fs::read_to_string(path)
-            .unwrap_or_default()
-            .lines()
-            .find(|line| line.starts_with(key))
-            .and_then(|line| line.split(':').nth(1))
-            .map_or_else(|| "unknown".to_owned(), |value| value.trim().to_owned())
-    };
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    // Of the machine, not those that this program may use.
-    let cores = fs::read_to_string("/proc/cpuinfo")
-        .map_or(0, |text| text.lines().filter(|line| line.starts_with("processor")).count());
-    format!(
-        "{}, {cores} cores, cache {}, memory {}, Linux {}",
-        first("/proc/cpuinfo", "model name"),
-        first("/proc/cpuinfo", "cache size"),
-        first("/proc/meminfo", "MemTotal"),
-        kernel.trim()
-    )
+    /// Whether there is such an option.
+    pub fn has(&self, option: &str) -> bool {
+        self.0.iter().any(|argument| argument == option)
+    }
+
+    /// Whether it is to be short, to see that it works.
+    pub fn quick(&self) -> bool {
+        self.has("--quick")
+    }
+
+    /// All that are no options.
+    pub fn words(&self) -> Vec<&str> {
+        self.0.iter().map(String::as_str).filter(|word| !word.starts_with('-')).collect()
+    }
 }

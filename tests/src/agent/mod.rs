@@ -35,6 +35,7 @@ use crate::{
     peer::Reached,
     process::{Output, agent_binary, run, wait},
     service::EndpointService,
+    terminal::Terminal,
 };
 
 /// How long the agent may take to be ready, in a debug build on a busy machine.
@@ -421,12 +422,25 @@ impl Agent {
         format!("--- log of the agent\n{}---", String::from_utf8_lossy(&log))
     }
 
+    /// `exogate top` on a terminal of 30 rows and 110 columns.
+    ///
+    /// # Errors
+    ///
+    /// If the agent's binary or the terminal cannot be had.
+    pub fn top(&self) -> Result<Terminal> {
+        // A terminal of its own in every respect, whatever terminal the test runs on.
+        let mut command = self.lab.edge().command("setsid");
+        command.args(["--ctty", "--wait"]).arg(self.program()?);
+        command.args(["top", "--config"]).arg(self.config_file());
+        Terminal::start(&mut command, 30, 110)
+    }
+
     fn command(&self) -> Result<Command> {
-        let binary = match &self.binary {
-            Some(binary) => binary.clone(),
-            None => agent_binary()?,
-        };
-        Ok(self.lab.edge().command(binary))
+        Ok(self.lab.edge().command(self.program()?))
+    }
+
+    fn program(&self) -> Result<PathBuf> {
+        self.binary.clone().map_or_else(agent_binary, Ok)
     }
 
     fn log_file(&self) -> PathBuf {

@@ -136,6 +136,9 @@ fn rustflags(linker: &Path, arch: &str) -> OsString {
         // Type information for maps and functions, and source lines in the verifier's log.
         "-Clink-arg=--btf",
         "-Cdebuginfo=2",
+        // Instructions of 32 bits, which the verifier follows since Linux 5.7: without them
+        // every number of 32 bits is widened by two shifts before it is compared.
+        "-Ctarget-cpu=v3",
         &format!("--cfg=bpf_target_arch=\"{arch}\""),
     ] {
         flags.push("\u{1f}");
@@ -249,7 +252,7 @@ mod tests {
         let flags = rustflags(Path::new("/my tools/bpf-linker"), "aarch64");
         let flags: Vec<&str> = flags.to_str().unwrap().split('\u{1f}').collect();
         assert_eq!(flags[0], "-Clinker=/my tools/bpf-linker");
-        assert_eq!(flags[3], "--cfg=bpf_target_arch=\"aarch64\"");
+        assert_eq!(flags[4], "--cfg=bpf_target_arch=\"aarch64\"");
     }
 
     #[test]

@@ -1,19 +1,37 @@
 //! What is said at the end, and printed on the way to it.
 
-use std::{fmt::Write, fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Result;
 
-use super::support::median;
+use super::machine::machine;
 
 /// Markdown that is printed as it is made, and the targets that were held against it.
-#[derive(Default)]
 pub struct Report {
+    name: &'static str,
+    directory: PathBuf,
     text: String,
     targets: Vec<[String; 3]>,
 }
 
 impl Report {
+    /// The report of a benchmark, which begins with the facts of the machine.
+    pub fn begin(name: &'static str) -> Result<Self> {
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench");
+        fs::create_dir_all(&directory)?;
+        let mut report = Self { name, directory, text: String::new(), targets: Vec::new() };
+        report.line(&format!("{}.", machine()));
+        Ok(report)
+    }
+
+    /// Where it is kept, and what belongs to it.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// A line.
     pub fn line(&mut self, line: &str) {
         println!("{line}");
@@ -41,31 +59,42 @@ impl Report {
     }
 
     /// Prints the targets, and keeps everything in a file.
-    pub fn finish(mut self, path: &Path) -> Result<()> {
+    pub fn finish(mut self) -> Result<()> {
         if !self.targets.is_empty() {
             self.table("Targets", &["target", "found", ""]);
             for target in std::mem::take(&mut self.targets) {
                 self.row(&target);
             }
         }
-        fs::write(path, &self.text)?;
+        let path = self.directory.join(self.name).with_extension("md");
+        fs::write(&path, &self.text)?;
         println!("\nkept in {}", path.display());
         Ok(())
     }
 }
 
+/// A median with its range.
+pub struct Median {
+    pub least: f64,
+    pub middle: f64,
+    pub most: f64,
+}
+
+/// The median of some measurements, with the least and the most.
+pub fn median(values: &[f64]) -> Median {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    let middle = values[values.len() / 2];
+    Median { least: values[0], middle, most: values[values.len() - 1] }
+}
+
 /// The median of some measurements.
 pub fn middle(values: &[f64]) -> f64 {
-    median(values.to_vec()).middle
+    median(values).middle
 }
 
 /// A median, and the least and the most.
 pub fn figure(values: &[f64], decimals: usize) -> String {
-    let range = median(values.to_vec());
-    let mut text = String::new();
-    for (value, end) in [(range.middle, " ("), (range.least, ".."), (range.most, ")")] {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{value:.decimals$}{end}");
-    }
-    text
+    let Median { least, middle, most } = median(values);
+    format!("{middle:.decimals$} ({least:.decimals$}..{most:.decimals$})")
 }

@@ -1,56 +1,36 @@
 //! What the agent itself takes: memory and CPU at rest, and under a flood of refused
-//! packets while drop events flow and Prometheus scrapes. Run by `cargo xtask bench idle`;
+//! packets while drop events flow, Prometheus scrapes and somebody watches `exogate top`.
+//! Run by `cargo xtask bench idle`;
 //! needs root.
 //!
 //! It is the real agent with its default configuration, against a stand-in of the endpoint
 //! service. Whether its events cost packets is measured by killing it: the filter stays,
 //! and records one drop in 1,024 only.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::print_stdout,
-    missing_docs,
-    unreachable_pub,
-    reason = "a benchmark stops at the first thing that goes wrong"
-)]
-
-#[path = "../relay/report.rs"]
-mod report;
-#[path = "../rig/mod.rs"]
-mod rig;
-#[path = "../support/mod.rs"]
-mod support;
-
 use std::{
-    env, fs,
-    path::Path,
-    thread,
+    fs, thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
 use exogate_tests::{agent::Agent, lab::Family, lists::exchange, service::EndpointService};
 
-use self::{
-    report::{Report, figure, middle},
+use crate::{
     rig::{Flood, List, Order, Share, Wire, receiver_core},
+    support::{Arguments, Report, figure, middle},
 };
 
+/// How long `exogate top` may take to show what is waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two scrapes, as an impatient Prometheus has it.
 const SCRAPE: Duration = Duration::from_secs(1);
 
-fn main() -> Result<()> {
-    let quick = env::args().any(|argument| argument == "--quick");
+pub fn bench(arguments: &Arguments) -> Result<()> {
+    let quick = arguments.quick();
     let rounds = if quick { 1 } else { 5 };
     let time = Duration::from_secs(if quick { 2 } else { 10 });
     let rest = Duration::from_secs(if quick { 2 } else { 60 });
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench");
-    fs::create_dir_all(&directory)?;
-    let mut report = Report::default();
-    report.line(&support::machine());
+    let mut report = Report::begin("idle")?;
 
     let wire = Wire::new(receiver_core())?;
     let lab = wire.lab();
@@ -64,21 +44,18 @@ fn main() -> Result<()> {
         thread::sleep(rest);
         Ok(())
     })?;
-    let resident = resident(process)?;
+    let Memory { resident, private, anonymous } = memory(process)?;
     report.table(
         &format!("**The agent at rest, for {} s**", rest.as_secs()),
-        &["resident: MB", "of it not of files: MB", "CPU: % of a core"],
+        &["resident: MB", "of it private: MB", "of it not of files: MB", "CPU: % of a core"],
     );
     report.row(&[
-        format!("{:.1}", resident[0]),
-        format!("{:.1}", resident[1]),
+        format!("{resident:.1}"),
+        format!("{private:.1}"),
+        format!("{anonymous:.1}"),
         format!("{:.3}", cpu * 100.0),
     ]);
-    report.target(
-        "resident at rest: under 20 MB",
-        format!("{:.1} MB", resident[0]),
-        resident[0] < 20.0,
-    );
+    report.target("resident at rest: under 20 MB", format!("{resident:.1} MB"), resident < 20.0);
     report.target(
         "CPU at rest: under 0.1 % of a core",
         format!("{:.3} %", cpu * 100.0),
@@ -100,13 +77,18 @@ fn main() -> Result<()> {
         let sources = list.sources(family, Share::Dropped, Order::Random)?;
         let destination = Wire::destination(family);
         let flood = Flood::new(wire.sender(), wire.addresses(), destination, &sources)?;
-        let (mut with, mut without, mut cpu, mut memory) = (vec![], vec![], vec![], vec![]);
+        let (mut with, mut without, mut cpu, mut resident) = (vec![], vec![], vec![], vec![]);
         for _ in 0..rounds {
             let process = agent.pid().context("the agent does not run")?;
+            let mut top = agent.top()?;
+            top.wait_until("the view", PATIENCE, |text| text.contains("q quits"))?;
             let before = wire.settled()?;
             cpu.push(100.0 * share_of_core(process, || scraped(&wire, &flood, &agent, time))?);
             with.push(wire.settled()?.cost_since(&before));
-            memory.push(self::resident(process)?[0]);
+            resident.push(memory(process)?.resident);
+            top.wait_until("refused packets", PATIENCE, |text| text.contains("unlisted"))?;
+            top.press("q")?;
+            top.wait_exit(PATIENCE)?;
             agent.kill9()?;
             let before = wire.settled()?;
             flood.run(lab.wan(), receiver_core(), time)?;
@@ -118,7 +100,7 @@ fn main() -> Result<()> {
             figure(&with, 1),
             figure(&without, 1),
             figure(&cpu, 2),
-            figure(&memory, 1),
+            figure(&resident, 1),
         ]);
         let off = 1.0 - middle(&without) / middle(&with);
         report.target(
@@ -132,7 +114,7 @@ fn main() -> Result<()> {
             middle(&cpu) < 5.0,
         );
     }
-    report.finish(&directory.join("idle.md"))
+    report.finish()
 }
 
 /// A flood, while metrics and the blocked sources are asked for every second.
@@ -165,13 +147,25 @@ fn cpu_time(process: u32) -> Result<Duration> {
     Ok(sum)
 }
 
-/// Resident memory, and the part of it that no file backs: MB.
-fn resident(process: u32) -> Result<[f64; 2]> {
-    let text = fs::read_to_string(format!("/proc/{process}/status"))?;
+/// Memory of a process: MB.
+struct Memory {
+    resident: f64,
+    /// What no other process has, pages of the program file among it.
+    private: f64,
+    /// What no file backs.
+    anonymous: f64,
+}
+
+fn memory(process: u32) -> Result<Memory> {
+    let text = fs::read_to_string(format!("/proc/{process}/smaps_rollup"))?;
     let megabytes = |name: &str| -> Result<f64> {
-        let line = text.lines().find_map(|line| line.strip_prefix(name)).context("VmRSS")?;
-        let kilobytes: f64 = line.split_whitespace().next().context("VmRSS")?.parse()?;
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).context("smaps_rollup")?;
+        let kilobytes: f64 = line.split_whitespace().next().context("smaps_rollup")?.parse()?;
         Ok(kilobytes * 1024.0 / 1e6)
     };
-    Ok([megabytes("VmRSS:")?, megabytes("RssAnon:")?])
+    Ok(Memory {
+        resident: megabytes("Rss:")?,
+        private: megabytes("Private_Clean:")? + megabytes("Private_Dirty:")?,
+        anonymous: megabytes("Anonymous:")?,
+    })
 }

@@ -6,29 +6,7 @@
 //! then from addresses that neither has, so that each packet has one right verdict at any
 //! moment: one that passes or drops otherwise is wrong.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::print_stdout,
-    missing_docs,
-    unreachable_pub,
-    reason = "a benchmark stops at the first thing that goes wrong"
-)]
-
-#[path = "../relay/report.rs"]
-mod report;
-#[path = "../rig/mod.rs"]
-mod rig;
-#[path = "../support/mod.rs"]
-mod support;
-
-use std::{
-    env, fs,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use exogate::gate::{Attach, Gate, Options, Spares};
@@ -39,20 +17,17 @@ use exogate_tests::{
 };
 use ipnet::IpNet;
 
-use self::{
-    report::{Report, figure, middle},
+use crate::{
     rig::{Flood, List, Order, Share, Wire, receiver_core},
+    support::{Arguments, Report, figure, middle},
 };
 
 const PATIENCE: Duration = Duration::from_secs(600);
 
-fn main() -> Result<()> {
-    let quick = env::args().any(|argument| argument == "--quick");
+pub fn bench(arguments: &Arguments) -> Result<()> {
+    let quick = arguments.quick();
     let publishes = if quick { 20 } else { 1_000 };
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench");
-    fs::create_dir_all(&directory)?;
-    let mut report = Report::default();
-    report.line(&support::machine());
+    let mut report = Report::begin("publish")?;
 
     // Every second prefix is in both lists, the others are in one of them.
     // Sources that the network stack itself refuses are left out.
@@ -114,7 +89,7 @@ fn main() -> Result<()> {
     }
     report.target("wrong verdicts: none", wrong.to_string(), wrong == 0);
     gate.detach()?;
-    report.finish(&directory.join("publish.md"))?;
+    report.finish()?;
     ensure!(wrong == 0, "{wrong} packets were judged wrongly");
     Ok(())
 }

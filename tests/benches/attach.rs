@@ -4,25 +4,7 @@
 //! The agent is told a pattern. Interfaces that fit it are made one after the other, and
 //! the kernel is asked all the time whether there is one, and whether a program is on it.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::print_stdout,
-    missing_docs,
-    unreachable_pub,
-    reason = "a benchmark stops at the first thing that goes wrong"
-)]
-
-#[path = "../relay/report.rs"]
-mod report;
-#[path = "../support/mod.rs"]
-mod support;
-
 use std::{
-    env, fs,
-    path::Path,
     thread,
     time::{Duration, Instant},
 };
@@ -35,10 +17,7 @@ use exogate_tests::{
     service::EndpointService,
 };
 
-use self::{
-    report::{Report, figure, middle},
-    support::median,
-};
+use crate::support::{Arguments, Report, figure, median, middle};
 
 /// How long it may take before the benchmark gives up.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -47,13 +26,10 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// What is wanted.
 const GOAL: f64 = 100.0;
 
-fn main() -> Result<()> {
-    let quick = env::args().any(|argument| argument == "--quick");
+pub fn bench(arguments: &Arguments) -> Result<()> {
+    let quick = arguments.quick();
     let count = if quick { 5 } else { 50 };
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench");
-    fs::create_dir_all(&directory)?;
-    let mut report = Report::default();
-    report.line(&support::machine());
+    let mut report = Report::begin("attach")?;
 
     let lab = Lab::new()?;
     let _service = EndpointService::start(&lab)?;
@@ -74,10 +50,10 @@ fn main() -> Result<()> {
         let slow = times.iter().filter(|time| **time > GOAL).count();
         report.row(&[interfaces, &figure(times, 1), &slow.to_string()]);
     }
-    let most = median(alone.clone()).most;
+    let most = median(&alone).most;
     let found = format!("{:.1} ms, at most {most:.1} ms", middle(&alone));
     report.target("one a second is attached within 100 ms", found, most < GOAL);
-    report.finish(&directory.join("attach.md"))
+    report.finish()
 }
 
 /// Milliseconds that each of so many interfaces is without the filter.

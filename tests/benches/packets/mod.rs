@@ -13,31 +13,12 @@
 //!
 //! The benchmark stops if a contender lets pass more or less than it should.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::string_slice,
-    clippy::arithmetic_side_effects,
-    clippy::print_stdout,
-    missing_docs,
-    unreachable_pub,
-    reason = "a benchmark stops at the first thing that goes wrong"
-)]
-
 mod chart;
 mod contender;
 mod peers;
 mod targets;
 
-#[path = "../relay/report.rs"]
-mod report;
-#[path = "../rig/mod.rs"]
-mod rig;
-#[path = "../support/mod.rs"]
-mod support;
-
-use std::{collections::BTreeSet, env, fs, path::Path, time::Duration};
+use std::{collections::BTreeSet, env, fs, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use exogate::gate::Attach;
@@ -50,8 +31,10 @@ use exogate_tests::{
 use self::{
     contender::{Contender, Exogate, Nothing, Twin},
     peers::{Ipset, Nftables, XdpFilter},
-    report::{Report, figure},
+};
+use crate::{
     rig::{Flood, List, Order, Share, Wire, receiver_core},
+    support::{Arguments, Report, figure, middle},
 };
 
 /// How much is done.
@@ -87,13 +70,9 @@ pub struct Row {
     nanoseconds: Vec<f64>,
 }
 
-fn main() -> Result<()> {
-    let has = |option: &str| env::args().any(|argument| argument == option);
-    let scope = Scope { quick: has("--quick"), separate: has("--separate") };
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench");
-    fs::create_dir_all(&directory)?;
-    let mut report = Report::default();
-    report.line(&support::machine());
+pub fn bench(arguments: &Arguments) -> Result<()> {
+    let scope = Scope { quick: arguments.quick(), separate: arguments.has("--separate") };
+    let mut report = Report::begin("packets")?;
     report.line(&peers::versions()?);
     report.line(&format!(
         "{} rounds of {} ms for each contender; sender and receiver {}; nanoseconds of the \
@@ -126,8 +105,8 @@ fn main() -> Result<()> {
     if !scope.quick {
         targets::judge(&mut report, &rows);
     }
-    fs::write(directory.join("packets.svg"), chart::draw(&rows))?;
-    report.finish(&directory.join("packets.md"))
+    fs::write(report.directory().join("packets.svg"), chart::draw(&rows))?;
+    report.finish()
 }
 
 fn contenders(wire: &Wire) -> Result<Vec<Box<dyn Contender>>> {
@@ -255,7 +234,7 @@ fn table(report: &mut Report, rows: &[Row]) {
     let Some(first) = rows.first() else { return };
     let of = |name: &str| {
         let row = rows.iter().find(|row| row.contender == name)?;
-        Some(report::middle(&row.nanoseconds))
+        Some(middle(&row.nanoseconds))
     };
     let exogate = of("exogate");
     report.table(
@@ -269,7 +248,7 @@ fn table(report: &mut Report, rows: &[Row]) {
         &["contender", "ns", "million packets/s of a core", "times exogate's cost"],
     );
     for row in rows {
-        let middle = report::middle(&row.nanoseconds);
+        let middle = middle(&row.nanoseconds);
         report.row(&[
             row.contender.to_owned(),
             figure(&row.nanoseconds, 1),

@@ -4,21 +4,9 @@
 //! The proxy under test has one core, generator and upstream share the other one. All
 //! of it runs in a network namespace of its own, on its loopback. Contenders take turns
 //! within each round. Words as arguments choose among measures and contenders:
-//! `cargo bench -p exogate-tests --bench relay -- keep-alive nginx`.
+//! `cargo xtask bench relay -- keep-alive nginx`.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::string_slice,
-    clippy::arithmetic_side_effects,
-    clippy::print_stdout,
-    missing_docs,
-    unreachable_pub,
-    reason = "a benchmark stops at the first thing that goes wrong"
-)]
-
-use std::{collections::BTreeMap, env, path::Path, process::ExitCode, time::Duration};
+use std::{collections::BTreeMap, process::ExitCode, time::Duration};
 
 use anyhow::Result;
 use exogate_tests::process::agent_binary;
@@ -29,16 +17,14 @@ mod disk;
 mod generator;
 mod host;
 mod http;
-mod report;
 mod stream;
-#[path = "../support/mod.rs"]
-mod support;
 mod upstream;
 
 use contender::{Contender, Kind, Setting};
 use generator::{Interval, Traffic, crowd, pace, saturate};
-use report::{Report, figure, middle};
 use stream::{Way, transfer};
+
+use crate::support::{Arguments, Report, figure, middle};
 
 const ROUNDS: usize = 7;
 const SENDERS: usize = 64;
@@ -51,31 +37,29 @@ const SETTLE: Duration = Duration::from_secs(2);
 /// The rate of the latencies when there is no maximum to take the half of.
 const RATE: f64 = 5_000.0;
 
-fn main() -> Result<ExitCode> {
+pub fn bench(arguments: &Arguments) -> Result<ExitCode> {
     if let Some(code) = host::enter()? {
         return Ok(code);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    LocalSet::new().block_on(&runtime, bench())?;
+    LocalSet::new().block_on(&runtime, measure(&arguments.words()))?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn bench() -> Result<()> {
-    let words: Vec<String> = env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+async fn measure(words: &[&str]) -> Result<()> {
     let is_chosen = |word: &str, all: &[&str]| {
-        words.iter().any(|chosen| chosen == word)
-            || !words.iter().any(|chosen| all.contains(&chosen.as_str()))
+        words.contains(&word) || !words.iter().any(|chosen| all.contains(chosen))
     };
     let kinds: Vec<Kind> = Kind::ALL
         .into_iter()
         .filter(|kind| is_chosen(kind.name(), &Kind::ALL.map(Kind::name)))
         .collect();
     let measures = ["keep-alive", "new", "latency", "durable", "memory", "pinned", "stream"];
-    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench");
-    let setting = Setting::new(target.join("relay"))?;
+    let report = Report::begin("relay")?;
+    let setting = Setting::new(report.directory().join("relay"))?;
     upstream::serve(contender::upstream())?;
 
-    let mut bench = Bench { report: Report::default(), setting, kinds, maxima: BTreeMap::new() };
+    let mut bench = Bench { report, setting, kinds, maxima: BTreeMap::new() };
     bench.introduce().await?;
     for measure in measures.into_iter().filter(|measure| is_chosen(measure, &measures)) {
         match measure {
@@ -89,7 +73,7 @@ async fn bench() -> Result<()> {
         }
     }
     let directory = bench.setting.directory().to_owned();
-    bench.report.finish(&target.join("relay.md"))?;
+    bench.report.finish()?;
     Ok(std::fs::remove_dir_all(directory)?)
 }
 
@@ -142,7 +126,6 @@ const THROUGHPUT: [&str; 5] = [
 impl Bench {
     async fn introduce(&mut self) -> Result<()> {
         let report = &mut self.report;
-        report.line(&format!("{}.", support::machine()));
         for kind in &self.kinds {
             let version = match kind {
                 Kind::Nginx => host::first_line("nginx", "-v")?,
