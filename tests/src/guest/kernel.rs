@@ -92,6 +92,13 @@ impl Kernel {
         self.modules(&SYSTEM)
     }
 
+    /// Whether this module was unpacked with it: of other systems' kernels, only what all
+    /// guests need is kept.
+    #[must_use]
+    pub fn has(&self, module: &str) -> bool {
+        self.first(&["lib/modules", "usr/lib/modules"], &|file| is_module(file, module)).is_some()
+    }
+
     fn modules(&self, names: &[&str]) -> Result<Vec<PathBuf>> {
         let mut modules = Vec::new();
         for name in names {
@@ -108,9 +115,7 @@ impl Kernel {
 
     /// Adds a module, after those that it depends on.
     fn need(&self, name: &str, modules: &mut Vec<PathBuf>) -> Result<()> {
-        // File names have dashes where module names have underscores.
-        let is_it =
-            |file: &str| file.strip_suffix(".ko").is_some_and(|f| f.replace('-', "_") == name);
+        let is_it = |file: &str| is_module(file, name);
         let Some(path) = self.first(&["lib/modules", "usr/lib/modules"], &is_it) else {
             return Ok(());
         };
@@ -128,6 +133,12 @@ impl Kernel {
         modules.push(path);
         Ok(())
     }
+}
+
+/// Whether a file is this module's: its name has dashes where that of the module has
+/// underscores.
+fn is_module(file: &str, name: &str) -> bool {
+    file.strip_suffix(".ko").is_some_and(|file| file.replace('-', "_") == name)
 }
 
 /// The first file with such a name, however deep.

@@ -13,7 +13,7 @@ use exogate_tests::process::check;
 use super::{beside_a_veth_pair, verdict};
 
 #[test]
-#[ignore = "the kernel has to know WireGuard: `other_kernels_do_the_same` runs it in its guests"]
+#[ignore = "the kernel has to know WireGuard: `other_kernels_do_the_same` runs it where it does"]
 fn what_comes_by_wireguard_is_judged() {
     beside_a_veth_pair(async |pins| judge(pins).await);
 }
