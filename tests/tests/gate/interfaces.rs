@@ -83,6 +83,7 @@ fn an_interface_that_goes_leaves_neither_series_nor_open_files() {
         let texts = files.filter_map(|file| fs::read_to_string(file.unwrap().path()).ok());
         texts.filter(|text| text.lines().any(|line| line == "map_type:\t27")).count()
     };
+    assert_ne!(rings(), 0, "that of edge0 is not seen");
     come_and_go();
     // The program for the next interface is there by now, or soon.
     let most = rings() + 1;

@@ -190,7 +190,7 @@ fn a_state_of_another_user_is_left_where_it_is() {
     let state = StateDirectory::new(root.path());
     state.save(&example()).unwrap();
     let path = root.path().join("state.json");
-    fs::set_permissions(&path, Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o0)).unwrap();
     // Root may read it all the same; a thread of its own gives that up.
     let load = || {
         for capability in [Capability::CAP_DAC_OVERRIDE, Capability::CAP_DAC_READ_SEARCH] {
