@@ -31,7 +31,7 @@ use super::{
 use crate::{
     source::{
         feed::{Content, FeedId, Revision},
-        microsoft365::{EndpointSet, Instance, Version},
+        microsoft365::{EndpointSet, Instance, Version, excerpt},
     },
     state_file,
 };
@@ -279,7 +279,9 @@ impl StateDirectory {
 }
 
 fn parse(path: &Path, bytes: &[u8]) -> Result<Known, Error> {
-    let damaged = |problem: String| Error::Damaged { path: path.to_owned(), problem };
+    // It may quote what the file says, which may be anything.
+    let damaged =
+        |problem: String| Error::Damaged { path: path.to_owned(), problem: excerpt(&problem) };
     let unreadable = |error: serde_json::Error| damaged(error.to_string());
     let envelope: Envelope = serde_json::from_slice(bytes).map_err(unreadable)?;
     let (body, matches) = match envelope.schema {

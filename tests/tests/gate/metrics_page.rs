@@ -86,6 +86,8 @@ fn exposed() -> BTreeSet<String> {
         scene.poll();
     }
     let seen = |name: &'static str| move |metrics: &Metrics| count(metrics, name, &[]) > 0.0;
+    let success = seen("exogate_source_last_success_timestamp_seconds");
+    scene.agent.wait_until("a success", PATIENCE, success).unwrap();
     fs::write(&file, "# by mistake\n").unwrap();
     scene.agent.wait_until("a refusal", PATIENCE, seen("exogate_source_refusals_total")).unwrap();
     fs::remove_file(&file).unwrap();

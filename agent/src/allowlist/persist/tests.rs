@@ -214,3 +214,13 @@ fn a_directory_that_cannot_be_written_is_an_error_with_its_path() {
     assert!(error.contains("file/state.json"), "{error}");
     assert!(state.load().is_err());
 }
+
+#[test]
+fn what_is_said_of_a_damaged_file_can_be_printed() {
+    let damaged =
+        br#"{"schema": 2, "sha256": "", "body": {"feeds": [{"id": {"sour\u007fe": ""}}]}}"#;
+    for bytes in [damaged.as_slice(), b"{\"schema\": \"\\u007f\\u001b[2J\"}"] {
+        let error = parse(Path::new("state.json"), bytes).unwrap_err().to_string();
+        assert!(error.contains("damaged") && !error.contains(char::is_control), "{error:?}");
+    }
+}
