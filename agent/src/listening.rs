@@ -1,4 +1,7 @@
 //! Sockets to listen on, that are there before the network is.
+//!
+//! For the relay's listeners and the admin address alike. An address that no interface has
+//! yet is no error, but said in the log; one that somebody else has is an error of the caller's.
 
 use std::{
     io,

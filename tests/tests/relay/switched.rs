@@ -5,7 +5,10 @@ use std::io::Read as _;
 
 use exogate_tests::notification::RELAY_NAME;
 
-use super::proxied::{client, post, setting, started, values};
+use super::{
+    Setting,
+    proxied::{Server, client, post, setting, started, values},
+};
 
 /// A request that asks for other protocols.
 fn asking(fields: &str) -> String {
@@ -15,14 +18,20 @@ fn asking(fields: &str) -> String {
     )
 }
 
+/// A relay whose route lets connections change to WebSocket.
+fn allowing() -> (Setting, Server) {
+    let (mut setting, server) = setting();
+    setting.agent.set("route.exchange.upgrades", vec!["websocket".to_owned()]).unwrap();
+    setting.agent.start().unwrap();
+    (setting, server)
+}
+
 const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
     Upgrade: WebSocket\r\nSec-WebSocket-Accept: HSmrc0sMlYUkAGmm5OPpG2HaGWk=\r\n\r\n";
 
 #[test]
 fn a_connection_changes_to_a_protocol_that_the_route_names() {
-    let (mut setting, server) = setting();
-    setting.agent.set("route.exchange.upgrades", vec!["websocket".to_owned()]).unwrap();
-    setting.agent.start().unwrap();
+    let (setting, server) = allowing();
     let mut asks = client(&setting.lab, &[]);
     asks.send(&asking("Upgrade: websocket\r\n"));
     let mut upstream = server.accept();
@@ -61,9 +70,7 @@ fn a_connection_changes_to_a_protocol_that_the_route_names() {
 
 #[test]
 fn a_server_may_refuse_to_change() {
-    let (mut setting, server) = setting();
-    setting.agent.set("route.exchange.upgrades", vec!["websocket".to_owned()]).unwrap();
-    setting.agent.start().unwrap();
+    let (setting, server) = allowing();
     let mut asks = client(&setting.lab, &[]);
     asks.send(&asking("Upgrade: websocket\r\n"));
     let mut upstream = server.accept();
@@ -81,9 +88,7 @@ fn a_server_may_refuse_to_change() {
 
 #[test]
 fn nothing_else_is_changed_to() {
-    let (mut setting, server) = setting();
-    setting.agent.set("route.exchange.upgrades", vec!["websocket".to_owned()]).unwrap();
-    setting.agent.start().unwrap();
+    let (setting, server) = allowing();
     let refused = [
         asking("Upgrade: h2c\r\n"),
         asking("Upgrade: websocket, h2c\r\n"),
@@ -105,9 +110,7 @@ fn nothing_else_is_changed_to() {
 #[test]
 fn a_server_that_changes_unasked_is_not_believed() {
     for asked in ["", "Upgrade: websocket\r\n"] {
-        let (mut setting, server) = setting();
-        setting.agent.set("route.exchange.upgrades", vec!["websocket".to_owned()]).unwrap();
-        setting.agent.start().unwrap();
+        let (setting, server) = allowing();
         let mut asks = client(&setting.lab, &[]);
         asks.send(&asking(asked));
         let mut upstream = server.accept();

@@ -1,4 +1,7 @@
-//! Bytes of a client and a server that are nobody's business here.
+//! Bytes of a client and a server that are nobody's business here: TLS that is passed on, or
+//! a protocol that a connection changed to.
+//!
+//! Whatever breaks, or is silent for too long, ends both connections; nothing is repeated.
 
 use std::{
     io,

@@ -4,6 +4,8 @@
 //! one of `body_size`, and there may be thousands of connections: without a common
 //! limit, senders that are slow and many would take all memory of the host. Bodies of
 //! a proxy are not held, and take no room here.
+//!
+//! Nobody waits for room: what finds none is answered 503, which senders repeat.
 
 use std::sync::{
     Arc,
