@@ -4,9 +4,10 @@
 use anyhow::{Context, Result, bail};
 use std::{
     env,
+    io::{BufRead, BufReader},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, ExitStatus, Stdio},
     thread,
     time::Duration,
 };
@@ -18,10 +19,31 @@ const DOWNLOAD_ATTEMPTS: u32 = 4;
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     eprintln!("$ {}", line(command));
     let status = command.status().with_context(|| format!("cannot start: {}", line(command)))?;
+    ended(command, status)
+}
+
+fn ended(command: &Command, status: ExitStatus) -> Result<()> {
     if !status.success() {
         bail!("failed ({status}): {}", line(command));
     }
     Ok(())
+}
+
+/// The same, and hands over each line of its standard output, which is shown too.
+pub(crate) fn run_and_read(command: &mut Command, mut read: impl FnMut(&str)) -> Result<()> {
+    eprintln!("$ {}", line(command));
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start: {}", line(command)))?;
+    let output = child.stdout.take().context("a command without standard output")?;
+    for text in BufReader::new(output).split(b'\n') {
+        let text = text.with_context(|| format!("what it printed: {}", line(command)))?;
+        let text = String::from_utf8_lossy(&text);
+        println!("{text}");
+        read(&text);
+    }
+    ended(command, child.wait()?)
 }
 
 /// Shows a command and becomes it: signals and the exit status are its own then. Returns only

@@ -8,6 +8,7 @@ mod bench;
 mod command;
 mod debian;
 mod doctor;
+mod failures;
 mod fuzz;
 mod package;
 mod packages;

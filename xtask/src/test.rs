@@ -1,11 +1,13 @@
 //! `cargo xtask test`: everything that must hold before a change is merged.
 //!
 //! Stages run one after the other and all of them run, whatever fails: a formatting slip must
-//! not hide a failing test. Each prints a heading and its time, and a summary closes the run.
+//! not hide a failing test. Each prints a heading and its time, and a summary closes the run,
+//! with what failed in tests.
 //! The end-to-end tests need root; without it they fail rather than pass unseen.
 
 use crate::{
-    command::{cargo, run},
+    command::{cargo, run_and_read},
+    failures::Failures,
     python, setup,
 };
 use anyhow::Result;
@@ -44,11 +46,13 @@ struct Stage {
 pub(crate) fn run_all(scope: Scope) -> Result<ExitCode> {
     let begin = Instant::now();
     let mut results = vec![timed("setup", || setup::for_tests(scope.kernels))];
+    let mut failures = Failures::default();
     for Stage { name, mut command } in stages(scope)? {
-        results.push(timed(name, || run(&mut command)));
+        results.push(timed(name, || run_and_read(&mut command, |line| failures.read(line))));
     }
 
     println!("\n== summary");
+    failures.summary().iter().for_each(|line| println!("{line}"));
     for StageResult { name, passed, time } in &results {
         println!("{} {name:<10} {:>7.1} s", verdict(*passed), time.as_secs_f64());
     }
