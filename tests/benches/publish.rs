@@ -13,7 +13,7 @@ use exogate::gate::{Attach, Gate, Options, Spares};
 use exogate_ebpf::{compile::CompiledTable, verdict::Action};
 use exogate_tests::{
     lab::{EDGE_INTERFACE, Family, Lab},
-    lists::a_million,
+    lists::spread,
 };
 use ipnet::IpNet;
 
@@ -32,8 +32,10 @@ pub fn bench(arguments: &Arguments) -> Result<()> {
     // Every second prefix is in both lists, the others are in one of them.
     // Sources that the network stack itself refuses are left out.
     let refused = |net: &IpNet| matches!(net, IpNet::V4(net) if matches!(net.addr().octets()[0], 0 | 127 | 224..));
-    let mut nets: Vec<IpNet> =
-        [false, true].into_iter().flat_map(|v6| a_million(v6).into_iter().step_by(37)).collect();
+    let mut nets: Vec<IpNet> = [false, true]
+        .into_iter()
+        .flat_map(|v6| spread(1_000_000, v6).into_iter().step_by(37))
+        .collect();
     nets.retain(|net| !refused(net));
     let part = |mine: usize| {
         let chosen =

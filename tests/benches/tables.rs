@@ -17,7 +17,7 @@ use exogate_ebpf::{
     compile::{Guard, Policy, Prefix, Protocol, compile},
     packet::LinkLayer,
 };
-use exogate_tests::lists::{a_million, exchange, service_tags};
+use exogate_tests::lists::{exchange, service_tags, spread};
 use ipnet::IpNet;
 
 use crate::support::{Report, figure, middle};
@@ -40,7 +40,7 @@ pub fn bench() -> Result<()> {
     let _namespace = Namespace::new();
     let directory = env::temp_dir().join(format!("{NAMESPACE}-{}", std::process::id()));
     fs::create_dir_all(&directory).unwrap();
-    for nets in [exchange().unwrap(), service_tags().unwrap(), a_million(false)] {
+    for nets in [exchange().unwrap(), service_tags().unwrap(), spread(1_000_000, false)] {
         let (row, both) = measure(&nets, &directory);
         report.row(&row);
         let goal = match nets.len() {

@@ -25,7 +25,7 @@ use exogate_ebpf::{
 };
 use exogate_tests::{
     addresses::Addresses,
-    lists::{exchange, service_tags},
+    lists::{exchange, service_tags, spread},
     random::Random,
 };
 use ipnet::IpNet;
@@ -34,8 +34,8 @@ use crate::support::{Report, figure, middle};
 
 /// How often a packet is judged in one go, and how often all contenders take
 /// their turn.
-const REPEAT: u32 = 20_000;
-const ROUNDS: usize = 7;
+const REPEAT: u32 = 6_000;
+const ROUNDS: usize = 25;
 /// Different source addresses per measurement. Few, because the kernel takes some
 /// 10 ms to prepare each test run.
 const SOURCES: usize = 16;
@@ -54,7 +54,6 @@ const COLUMNS: [&str; 10] = [
 ];
 
 pub fn bench() -> Result<()> {
-    let mut twins = load_twins();
     let mut report = Report::begin("verdict")?;
     report.table(
         &format!(
@@ -63,8 +62,9 @@ pub fn bench() -> Result<()> {
         ),
         &COLUMNS,
     );
-    for nets in [exchange().unwrap(), service_tags().unwrap()] {
-        measure(&mut report, &mut twins, &nets);
+    let spread = [false, true].map(|v6| spread(54_000, v6)).concat();
+    for nets in [exchange().unwrap(), service_tags().unwrap(), spread] {
+        measure(&mut report, &mut load_twins(), &nets);
     }
     report.finish()
 }

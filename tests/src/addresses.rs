@@ -48,6 +48,25 @@ impl Addresses {
         })
     }
 
+    /// A random address that is in no prefix, but in the same /16 (IPv4) or /32 (IPv6) as a
+    /// random address of the list; `None` where there is none.
+    pub fn beside(&self, v6: bool, random: &mut Random) -> Option<IpAddr> {
+        // Prefixes may touch, so that the first ones tried have nobody beside them.
+        (0..1_000).find_map(|_| {
+            let address = match self.listed(v6, random)? {
+                IpAddr::V4(address) => {
+                    let near = random.next() as u32 & 0xffff;
+                    Ipv4Addr::from_bits(address.to_bits() & !0xffff | near).into()
+                }
+                IpAddr::V6(address) => {
+                    let near = random.wide() & (u128::MAX >> 32);
+                    Ipv6Addr::from_bits(address.to_bits() & !(u128::MAX >> 32) | near).into()
+                }
+            };
+            (!self.contain(address)).then_some(address)
+        })
+    }
+
     /// A random address that is in no prefix: of 1.0.0.0 to 223.255.255.255 without the
     /// loopback's, or of 2000::/3.
     pub fn unlisted(&self, v6: bool, random: &mut Random) -> IpAddr {

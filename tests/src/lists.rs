@@ -1,5 +1,5 @@
-//! Lists of prefixes: a short and a long one from the captures, and a made one that is
-//! longer than any.
+//! Lists of prefixes: a short and a long one from the captures, and made ones of any
+//! length.
 
 use std::{
     collections::BTreeSet,
@@ -51,24 +51,27 @@ pub fn service_tags() -> Result<Vec<IpNet>> {
     Ok(nets)
 }
 
-/// A million disjoint prefixes of a family, sorted, spread evenly over its addresses:
-/// /24 to /32, or /32 to /64 in 2000::/3.
+/// So many disjoint prefixes of a family, at most 2^20, sorted, spread evenly over its
+/// addresses, each in a block of its own: four to twelve bits longer than the block (IPv4),
+/// or 9 to 41 (IPv6, in 2000::/3). A million are /24 to /32, or /32 to /64.
 #[must_use]
-pub fn a_million(v6: bool) -> Vec<IpNet> {
+pub fn spread(count: u32, v6: bool) -> Vec<IpNet> {
     let mut random = Random::new(9);
-    let net = |number: u32| -> Option<IpNet> {
-        // Each in a block of its own, of 2^12 addresses or a /23.
+    let bits = count.checked_next_power_of_two().unwrap_or(1 << 31).trailing_zeros();
+    let mut net = |number: u32| -> Option<IpNet> {
+        let more = if v6 { 12 + random.below(33) } else { 4 + random.below(9) };
+        let length = u8::try_from(bits as usize + more).ok()?;
         if v6 {
-            let length = u8::try_from(random.below(33)).ok()?.saturating_add(32);
-            let address = 1 << 125 | u128::from(number) << 105 | random.wide() >> 23;
+            let within = random.wide().checked_shr(3 + bits)?;
+            let address = 1 << 125 | u128::from(number).checked_shl(125 - bits)? | within;
             Some(Ipv6Net::new(Ipv6Addr::from_bits(address), length).ok()?.trunc().into())
         } else {
-            let length = u8::try_from(random.below(9)).ok()?.saturating_add(24);
-            let address = number << 12 | random.next() as u32 & 0xfff;
+            let within = (random.next() as u32).checked_shr(bits)?;
+            let address = number.checked_shl(32 - bits)? | within;
             Some(Ipv4Net::new(Ipv4Addr::from_bits(address), length).ok()?.trunc().into())
         }
     };
-    (0..1_000_000).filter_map(net).collect()
+    (0..count).filter_map(&mut net).collect()
 }
 
 /// Sorted, each once.

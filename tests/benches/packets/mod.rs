@@ -24,7 +24,7 @@ use anyhow::{Context, Result, ensure};
 use exogate::gate::Attach;
 use exogate_tests::{
     lab::Family,
-    lists::{a_million, exchange, service_tags},
+    lists::{exchange, service_tags, spread},
     random::Random,
 };
 
@@ -37,6 +37,9 @@ use crate::{
     support::{Arguments, Report, figure, middle},
 };
 
+/// Azure's prefixes, see [`service_tags`].
+const AZURE: usize = 53_586;
+
 /// How much is done.
 struct Scope {
     /// One round of moments, to see that it works.
@@ -46,12 +49,23 @@ struct Scope {
 }
 
 impl Scope {
-    fn rounds(&self) -> usize {
-        if self.quick { 1 } else { 7 }
+    /// Rounds for a list of so many prefixes. Many short ones tell small differences best,
+    /// since the machine's pace changes from second to second; but peers take long to be put
+    /// in place with a long list.
+    fn rounds(&self, prefixes: usize) -> usize {
+        match prefixes {
+            _ if self.quick => 1,
+            ..1_000 => 21,
+            _ => 7,
+        }
     }
 
-    fn time(&self) -> Duration {
-        Duration::from_millis(if self.quick { 20 } else { 300 })
+    fn time(&self, prefixes: usize) -> Duration {
+        Duration::from_millis(match prefixes {
+            _ if self.quick => 20,
+            ..1_000 => 100,
+            _ => 300,
+        })
     }
 
     fn sender_core(&self) -> usize {
@@ -75,10 +89,12 @@ pub fn bench(arguments: &Arguments) -> Result<()> {
     let mut report = Report::begin("packets")?;
     report.line(&peers::versions()?);
     report.line(&format!(
-        "{} rounds of {} ms for each contender; sender and receiver {}; nanoseconds of the \
-         receiver's CPU time per packet, median (least..most)",
-        scope.rounds(),
-        scope.time().as_millis(),
+        "{} rounds of {} ms for each contender and short lists, {} of {} ms for others; sender \
+         and receiver {}; nanoseconds of the receiver's CPU time per packet, median (least..most)",
+        scope.rounds(0),
+        scope.time(0).as_millis(),
+        scope.rounds(usize::MAX),
+        scope.time(usize::MAX).as_millis(),
         if scope.separate { "on two cores" } else { "share a core" },
     ));
 
@@ -124,7 +140,8 @@ fn contenders(wire: &Wire) -> Result<Vec<Box<dyn Contender>>> {
     Ok(all)
 }
 
-/// Exchange's 34 prefixes; a thousand and all of Azure's; a million of each family.
+/// Exchange's 34 prefixes; a thousand and all of Azure's; 54,000 and a million of each
+/// family, spread over all addresses.
 fn lists(quick: bool) -> Result<Vec<List>> {
     let mut lists = vec![List::new(exchange()?)];
     if quick {
@@ -138,14 +155,19 @@ fn lists(quick: bool) -> Result<Vec<List>> {
     }
     lists.push(List::new(thousand.into_iter().collect()));
     lists.push(List::new(tags));
-    lists.extend([List::new(a_million(false)), List::new(a_million(true))]);
+    for count in [54_000, 1_000_000] {
+        lists.extend([false, true].map(|v6| List::new(spread(count, v6))));
+    }
     Ok(lists)
 }
 
 /// The kinds of packets that a list of this length is tried with.
 fn kinds(prefixes: usize, quick: bool) -> Vec<(Share, Order)> {
     let mut kinds = vec![(Share::Dropped, Order::Random)];
-    if prefixes < 1_000 || prefixes > 10_000 && prefixes < 1_000_000 {
+    if prefixes == AZURE {
+        kinds.push((Share::Dropped, Order::Near));
+    }
+    if prefixes < 1_000 || prefixes == AZURE {
         kinds.push((Share::Passed, Order::Random));
     }
     if prefixes < 1_000 {
@@ -170,25 +192,25 @@ fn measure(
     let destination = Wire::destination(family);
     let flood = Flood::new(wire.sender(), wire.addresses(), destination, &sources)?;
     let passing = share != Share::Dropped;
-    let mut chosen: Vec<_> = contenders
-        .iter_mut()
-        .filter(|contender| contender.can(list.nets().len(), passing))
-        .collect();
+    let prefixes = list.nets().len();
+    let mut chosen: Vec<_> =
+        contenders.iter_mut().filter(|contender| contender.can(prefixes, passing)).collect();
     let mut rows: Vec<Row> = chosen
         .iter()
         .map(|contender| Row {
             contender: contender.name(),
-            prefixes: list.nets().len(),
+            prefixes,
             family,
             share,
             order,
             nanoseconds: Vec::new(),
         })
         .collect();
-    for _ in 0..scope.rounds() {
+    let time = scope.time(prefixes);
+    for _ in 0..scope.rounds(prefixes) {
         for (contender, row) in chosen.iter_mut().zip(&mut rows) {
             contender.begin().with_context(|| contender.name())?;
-            let cost = cost(scope, wire, &flood, contender.as_ref(), share);
+            let cost = cost(scope, time, wire, &flood, contender.as_ref(), share);
             contender.end().with_context(|| contender.name())?;
             wire.wait_until_free().with_context(|| contender.name())?;
             row.nanoseconds.push(cost.with_context(|| contender.name())?);
@@ -200,6 +222,7 @@ fn measure(
 /// Nanoseconds of CPU for each packet.
 fn cost(
     scope: &Scope,
+    time: Duration,
     wire: &Wire,
     flood: &Flood,
     contender: &dyn Contender,
@@ -207,9 +230,9 @@ fn cost(
 ) -> Result<f64> {
     let wan = wire.lab().wan();
     // Caches fill, and the kernel's page pool.
-    flood.run(wan, scope.sender_core(), scope.time() / 10)?;
+    flood.run(wan, scope.sender_core(), time / 10)?;
     let before = wire.settled()?;
-    flood.run(wan, scope.sender_core(), scope.time())?;
+    flood.run(wan, scope.sender_core(), time)?;
     let after = wire.settled()?;
     let received = after.received - before.received;
     let delivered = after.delivered - before.delivered;

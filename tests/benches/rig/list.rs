@@ -25,6 +25,9 @@ pub enum Order {
     Random,
     /// Sixteen, over and over.
     Repeating,
+    /// 65,536 from beside the prefixes of the list, where an index and a tree have to look
+    /// closest.
+    Near,
 }
 
 impl Share {
@@ -53,12 +56,13 @@ impl Order {
         match self {
             Self::Random => "random",
             Self::Repeating => "repeating",
+            Self::Near => "near",
         }
     }
 
     const fn sources(self) -> usize {
         match self {
-            Self::Random => 1 << 16,
+            Self::Random | Self::Near => 1 << 16,
             Self::Repeating => 16,
         }
     }
@@ -107,6 +111,8 @@ impl List {
                 };
                 if listed {
                     self.addresses.listed(v6, &mut random).context("the list has no such prefix")
+                } else if order == Order::Near {
+                    self.addresses.beside(v6, &mut random).context("nothing is near the list")
                 } else {
                     Ok(self.addresses.unlisted(v6, &mut random))
                 }
