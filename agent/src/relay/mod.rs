@@ -192,7 +192,7 @@ impl Relay {
         let unrouted = metrics.unrouted;
         let access_log = relay.general.access_log;
         let receiver = Receiver { routes, rooms, unrouted, passthroughs, access_log };
-        let drain = relay.general.drain;
+        let drain = relay.drain();
         Ok(Self { listeners, receiver, pools, spool, storage, drain })
     }
 

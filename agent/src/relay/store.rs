@@ -73,7 +73,7 @@ impl Storage {
             deliveries,
             options: deliver::Options {
                 retry_for: config.spool.retry_for,
-                drain: config.general.drain,
+                drain: config.drain(),
             },
             delivery_metrics: deliver::Metrics::register(registry)?,
             spool,

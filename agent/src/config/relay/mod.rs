@@ -55,6 +55,17 @@ impl Relay {
         !self.listeners.is_empty()
     }
 
+    /// How long a stop waits for requests and deliveries that are under way. Where nothing is
+    /// said, 1 s for notifications: a server that hangs must not hold up a restart, and what
+    /// is cut comes again, from Microsoft or from the spool. A client's upload does not, so
+    /// it is 30 s where requests are proxied.
+    #[must_use]
+    pub fn drain(&self) -> Duration {
+        let proxies = self.routes.iter().any(|route| matches!(route.kind, RouteKind::Proxy(_)));
+        let usual = if proxies || !self.passthroughs.is_empty() { 30 } else { 1 };
+        self.general.drain.unwrap_or(Duration::from_secs(usual))
+    }
+
     /// Whether any route stores before it answers.
     #[must_use]
     pub fn needs_spool(&self) -> bool {
@@ -66,9 +77,9 @@ impl Relay {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct General {
-    /// How long a stop waits for requests that are under way.
-    #[serde(deserialize_with = "value::duration")]
-    pub drain: Duration,
+    /// How long a stop waits for what is under way; see [`Relay::drain`].
+    #[serde(deserialize_with = "value::some_duration")]
+    pub drain: Option<Duration>,
     /// Whether each request is logged.
     pub access_log: bool,
     /// Bytes of bodies that are held in memory at once, of all routes together.
@@ -78,9 +89,7 @@ pub struct General {
 
 impl Default for General {
     fn default() -> Self {
-        // Below systemd's default of 90 s, and above the 25 s that an upstream may
-        // take to answer.
-        Self { drain: Duration::from_secs(30), access_log: false, body_memory: 256 << 20 }
+        Self { drain: None, access_log: false, body_memory: 256 << 20 }
     }
 }
 

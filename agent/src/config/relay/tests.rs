@@ -96,6 +96,14 @@ upstream = "exchange"
 "#;
 
 #[test]
+fn a_stop_waits_long_only_for_clients_of_a_proxy_unless_it_is_told() {
+    let drain = |text: &str| parse(text).unwrap().relay.drain();
+    assert_eq!(drain(WHOLE), Duration::from_secs(1));
+    assert_eq!(drain(PROXY), Duration::from_secs(30));
+    assert_eq!(drain(&format!("{WHOLE}[relay]\ndrain = \"9s\"")), Duration::from_secs(9));
+}
+
+#[test]
 fn where_tls_is_passed_on_a_listener_needs_no_certificate() {
     let relay = parse(PASSTHROUGH).unwrap().relay;
     let [mail] = relay.passthroughs.as_slice() else { panic!("{:?}", relay.passthroughs) };
