@@ -71,10 +71,7 @@ impl Storage {
             metrics,
             registry: registry.clone(),
             deliveries,
-            options: deliver::Options {
-                retry_for: config.spool.retry_for,
-                drain: config.drain(),
-            },
+            options: deliver::Options { retry_for: config.spool.retry_for, drain: config.drain() },
             delivery_metrics: deliver::Metrics::register(registry)?,
             spool,
         })
