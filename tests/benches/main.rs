@@ -22,6 +22,7 @@ mod idle;
 mod packets;
 mod publish;
 mod relay;
+mod restart;
 mod rig;
 mod support;
 mod tables;
@@ -41,6 +42,7 @@ fn main() -> Result<ExitCode> {
         "packets" => packets::bench(&arguments)?,
         "publish" => publish::bench(&arguments)?,
         "relay" => return relay::bench(&arguments),
+        "restart" => restart::bench(&arguments)?,
         "tables" => tables::bench()?,
         "verdict" => verdict::bench()?,
         _ => bail!("no benchmark has the name '{name}'"),

@@ -28,6 +28,8 @@ pub(crate) enum Benchmark {
     Attach,
     /// Memory and CPU of the agent at rest and under a flood
     Idle,
+    /// How long notifications are not taken while the agent is restarted
+    Restart,
     /// Requests, connections, latency and memory of the relay, beside nginx and haproxy
     Relay,
 }
@@ -42,12 +44,13 @@ impl Benchmark {
             Self::Attach => "attach",
             Self::Idle => "idle",
             Self::Relay => "relay",
+            Self::Restart => "restart",
         }
     }
 
     /// Whether it starts the agent.
     const fn needs_agent(self) -> bool {
-        matches!(self, Self::Attach | Self::Idle | Self::Relay)
+        matches!(self, Self::Attach | Self::Idle | Self::Relay | Self::Restart)
     }
 }
 

@@ -95,6 +95,7 @@ fn nothing_else_is_changed_to() {
         asking("Upgrade: websocket\r\nUpgrade: h2c\r\n"),
         asking("Upgrade: websocket\r\nUpgrade: websocket\r\n"),
         asking("Upgrade: websocket\r\n").replace("HTTP/1.1", "HTTP/1.0"),
+        asking("Upgrade: websocket\r\n").replace("Connection: upgrade", "Connection: keep-alive"),
         post("Connection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 2\r\n", "ab"),
         post("Connection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 0\r\n", ""),
     ];

@@ -168,7 +168,8 @@ pub(super) fn resolve(raw: &Raw<'_>) -> Result<Relay, Fault> {
             "relay.body_memory must be at least body_size of each route; {} has {} bytes",
             route.name, route.body_bytes
         );
-        return Err(Fault::new(raw.spool.span(), message));
+        let name = raw.routes.keys().find(|name| *name.get_ref() == route.name);
+        return Err(Fault::new(name.map_or(0..0, Spanned::span), message));
     }
     Ok(Relay { listeners, routes, passthroughs, upstreams, spool, general })
 }

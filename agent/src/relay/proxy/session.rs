@@ -39,6 +39,11 @@ impl Session {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         free.push((pool, pinned));
     }
+
+    /// Ends those that are free.
+    pub(in crate::relay) fn clear(&self) {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
 }
 
 impl Attachment for Arc<Session> {

@@ -23,7 +23,7 @@ use futures_util::future::BoxFuture;
 use hyper::{
     Request, Response, StatusCode,
     body::Bytes,
-    header::{HeaderValue, UPGRADE},
+    header::{CONNECTION, HeaderMap, HeaderValue, UPGRADE},
     http::request::Parts,
 };
 use tokio::time::Instant;
@@ -105,6 +105,8 @@ struct Inbound<'a> {
     since: Instant,
     /// The other protocols that it asks for, a line each.
     upgrades: Vec<HeaderValue>,
+    /// Whether who sent it asks for them, and not somebody whose `Upgrade` was passed on.
+    names_upgrade: bool,
 }
 
 impl Handler for Receiver {
@@ -146,8 +148,10 @@ impl Receiver {
             .then(|| access::Entry::new(&method, &head.headers, &target, &room.route));
         // Before what says so is removed.
         let upgrades = head.headers.get_all(UPGRADE).iter().cloned().collect();
+        let names_upgrade = names_upgrade(&head.headers);
         forward::clean(&mut head.headers, &room.route, target.host(), source);
-        let inbound = Inbound { head, body: Some(body), target: &target, peer, since, upgrades };
+        let body = Some(body);
+        let inbound = Inbound { head, body, target: &target, peer, since, upgrades, names_upgrade };
         let response = match &room.kind {
             Kind::Graph { checks, handshake } => {
                 graph::receive(room, checks, *handshake, inbound).await
@@ -167,6 +171,14 @@ impl Receiver {
         }
         response
     }
+}
+
+/// Whether `Connection` names `Upgrade`, as it has to (RFC 9110, section 7.8).
+fn names_upgrade(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    values
+        .flat_map(|value| value.split(','))
+        .any(|name| name.trim().eq_ignore_ascii_case("upgrade"))
 }
 
 impl Room {

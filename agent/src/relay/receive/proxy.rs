@@ -208,6 +208,9 @@ fn upgrade(proxy: &Proxy, inbound: &Inbound<'_>) -> Result<Option<HeaderValue>, 
         [one] => one,
         _ => return Err(()),
     };
+    if !inbound.names_upgrade {
+        return Err(());
+    }
     let has_body = inbound.body.as_ref().is_some_and(|body| !body.is_end_stream());
     let is_plain =
         inbound.head.method == Method::GET && inbound.head.version == Version::HTTP_11 && !has_body;
@@ -227,6 +230,10 @@ fn switch(
     let (mut head, body) = response.into_parts();
     head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     head.headers.insert(UPGRADE, switched.protocol.clone());
+    // There are no more requests, and nobody drives connections that are kept for one.
+    if let Some(session) = Session::of(peer) {
+        session.clear();
+    }
     let limit = proxy.idle_timeout;
     peer.attached.hand_over(move |stream, unread| {
         async move {
