@@ -57,18 +57,20 @@ pub fn service_tags() -> Result<Vec<IpNet>> {
 #[must_use]
 pub fn spread(count: u32, v6: bool) -> Vec<IpNet> {
     let mut random = Random::new(9);
-    let bits = count.checked_next_power_of_two().unwrap_or(1 << 31).trailing_zeros();
+    let block = count.checked_next_power_of_two().unwrap_or(1 << 31).trailing_zeros();
     let mut net = |number: u32| -> Option<IpNet> {
-        let more = if v6 { 12 + random.below(33) } else { 4 + random.below(9) };
-        let length = u8::try_from(bits as usize + more).ok()?;
+        let more = random.below(if v6 { 33 } else { 9 });
+        let length = more.checked_add(if v6 { 12 } else { 4 })?.checked_add(block as usize)?;
+        let length = u8::try_from(length).ok()?;
         if v6 {
-            let within = random.wide().checked_shr(3 + bits)?;
-            let address = 1 << 125 | u128::from(number).checked_shl(125 - bits)? | within;
-            Some(Ipv6Net::new(Ipv6Addr::from_bits(address), length).ok()?.trunc().into())
+            let within = random.wide().checked_shr(block.checked_add(3)?)?;
+            let first = u128::from(number).checked_shl(125_u32.checked_sub(block)?)?;
+            let address = Ipv6Addr::from_bits(1 << 125 | first | within);
+            Some(Ipv6Net::new(address, length).ok()?.trunc().into())
         } else {
-            let within = (random.next() as u32).checked_shr(bits)?;
-            let address = number.checked_shl(32 - bits)? | within;
-            Some(Ipv4Net::new(Ipv4Addr::from_bits(address), length).ok()?.trunc().into())
+            let within = (random.next() as u32).checked_shr(block)?;
+            let first = number.checked_shl(32_u32.checked_sub(block)?)?;
+            Some(Ipv4Net::new(Ipv4Addr::from_bits(first | within), length).ok()?.trunc().into())
         }
     };
     (0..count).filter_map(&mut net).collect()

@@ -11,9 +11,11 @@ use std::{
     fs,
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    ops::Range,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -372,11 +374,25 @@ impl Node {
     }
 }
 
-/// Ports that nobody listens on now.
+/// Ports that nobody listens on, nor gets by chance until a server does: they lie below those
+/// that the kernel chooses, and each process begins at another one.
 fn free_ports(count: usize) -> Result<Vec<u16>> {
-    let listeners: std::io::Result<Vec<_>> =
-        (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect();
-    listeners?.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
+    const PORTS: Range<u16> = 16_000..32_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(100);
+    let mut ports = Vec::new();
+    for _ in PORTS {
+        if ports.len() == count {
+            return Ok(ports);
+        }
+        let place = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let place = place.checked_rem(PORTS.len().try_into()?).unwrap_or_default();
+        let port = PORTS.start.saturating_add(place.try_into()?);
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            ports.push(port);
+        }
+    }
+    bail!("no {count} ports of {PORTS:?} are free")
 }
 
 fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> Result<T> {

@@ -16,6 +16,8 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use tempfile::tempfile;
 
+/// How long a program may take whose time is not the matter, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// How often a child is looked at.
 const POLL: Duration = Duration::from_millis(5);
 /// Names another agent than the one beside the running executable.
@@ -96,7 +98,7 @@ fn text(mut file: File) -> Result<String> {
 ///
 /// See [`run`]; also if the exit code is not 0.
 pub fn check(command: &mut Command, input: &str) -> Result<String> {
-    let output = run_with_input(command, input, Duration::from_secs(10))?;
+    let output = run_with_input(command, input, PATIENCE)?;
     ensure!(
         output.code == 0,
         "{command:?} ended with {}: {}{}",

@@ -17,7 +17,7 @@ use exogate_tests::{
 use serde_json::Value;
 use toml::Table;
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 /// The captured version that the stand-in serves.
 const VERSION: &str = "2026052900";
 const FORMATS: [&str; 4] = ["plain", "nft", "ipset", "json"];

@@ -19,7 +19,7 @@ use exogate_tests::{
 };
 use serde_json::{Value, json};
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 /// The captured version that the stand-in starts with.
 const FIRST: &str = "2026052900";
 /// A later one.
@@ -95,7 +95,7 @@ fn a_temporary_entry_outlives_a_crash_and_ends_by_itself() {
     assert_eq!(stranger(&lab), Reached::TimedOut);
 
     let begin = Instant::now();
-    agent.print(&["allow", "203.0.113.7", "--for", "8s", "--reason", "a probe"]).unwrap();
+    agent.print(&["allow", "203.0.113.7", "--for", "20s", "--reason", "a probe"]).unwrap();
     assert_eq!(stranger(&lab), Reached::Refused, "{}", agent.log());
     let listed = agent.json(&["allow", "list"]).unwrap();
     assert_eq!(listed[0]["prefix"], "203.0.113.7/32");
@@ -106,10 +106,10 @@ fn a_temporary_entry_outlives_a_crash_and_ends_by_itself() {
     agent.start().unwrap();
     assert_eq!(agent.json(&["allow", "list"]).unwrap(), listed, "after the crash");
     assert_eq!(stranger(&lab), Reached::Refused, "{}", agent.log());
-    assert!(begin.elapsed() < Duration::from_secs(8), "the machine is too slow for this test");
+    assert!(begin.elapsed() < Duration::from_secs(20), "the machine is too slow for this test");
 
     lab.wait_for_verdict(Peer::Stranger, address, HTTPS, false, SOON).unwrap();
-    assert!(begin.elapsed() > Duration::from_secs(8), "it ended before its time");
+    assert!(begin.elapsed() > Duration::from_secs(20), "it ended before its time");
     assert_eq!(agent.json(&["allow", "list"]).unwrap(), json!([]));
     for event in ["allowed", "expired"] {
         assert!(happened(&agent, event, &Value::Null), "{event}: {:?}", history(&agent));

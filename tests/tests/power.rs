@@ -100,7 +100,7 @@ async fn what_was_acknowledged_survives_power_cuts() -> Result<()> {
         let mut guest = Guest::start(&kernel, disk, program, &[&directory, "8"], scratch.path())?;
         guest.wait_for("ready", PATIENCE)?;
         let random = RandomState::new().hash_one(cut);
-        for _ in 0..random % 1_000 {
+        for _ in 0..200 + random % 800 {
             let line = guest.line(PATIENCE)?.context("the guest ended by itself")?;
             ledger.note(&line)?;
         }

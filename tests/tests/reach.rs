@@ -15,7 +15,7 @@ use exogate_tests::{
     tls::Authority,
 };
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 /// The captured version that the stand-in serves.
 const VERSION: &str = "2026052900";
 

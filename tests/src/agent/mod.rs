@@ -402,15 +402,17 @@ impl Agent {
     ) -> Result<Metrics> {
         let begin = Instant::now();
         loop {
-            let metrics = self.metrics()?;
-            if holds(&metrics) {
-                return Ok(metrics);
+            // A busy machine may leave one question without an answer.
+            let metrics = self.metrics();
+            let late = begin.elapsed() >= patience;
+            match metrics {
+                Ok(metrics) if holds(&metrics) => return Ok(metrics),
+                Ok(metrics) if late => {
+                    bail!("not within {patience:?}: {what}\n{metrics}\n{}", self.log())
+                }
+                Err(error) if late => return Err(error.context(format!("{what}; {}", self.log()))),
+                _ => {}
             }
-            ensure!(
-                begin.elapsed() < patience,
-                "not within {patience:?}: {what}\n{metrics}\n{}",
-                self.log()
-            );
             thread::sleep(Duration::from_millis(20));
         }
     }

@@ -21,7 +21,10 @@ done
 
 # What was killed may hold a mount for a moment.
 mounts() {
-	grep -o " $2/[^ ]*" /proc/self/mounts
+	# Those in it first.
+	while read -r _ mounted _; do
+		case $mounted in "$2" | "$2"/*) echo "$mounted" ;; esac
+	done < /proc/self/mounts | sort -r
 }
 tries=50
 while [ -n "$(mounts "$@")" ] && ! umount $(mounts "$@") 2> /dev/null; do

@@ -28,7 +28,7 @@ pub use self::{
 use crate::lab::{Lab, Namespace};
 
 /// How long a server may take to listen.
-const START: Duration = Duration::from_secs(10);
+const START: Duration = Duration::from_secs(60);
 
 /// A running server.
 #[derive(Debug)]

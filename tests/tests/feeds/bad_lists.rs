@@ -68,7 +68,7 @@ fn suffer(kind: &str, good: &str, better: &str, own: &[(Trouble, &str, &str)]) {
          [source.partners]\n{kind}\nurl = \"{url}\"\nca_file = {ca:?}"
     );
     agent.settings().extend(settings.parse::<Table>().unwrap());
-    agent.set("feed.timeout", "2s").unwrap();
+    agent.set("feed.timeout", "5s").unwrap();
     agent.start().unwrap();
     let [a, b, ..] = PARTNERS;
     wait(&lab, a, true, SOON);

@@ -33,7 +33,7 @@ use exogate_tests::{
 use serde_json::Value;
 use toml::Table;
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 
 /// Addresses of senders that no list of Microsoft's has, and that are public.
 const PARTNERS: [&str; 4] = ["45.60.70.80", "45.60.71.80", "2a02:26f0:7::80", "2a02:26f0:8::80"];

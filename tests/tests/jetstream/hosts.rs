@@ -23,7 +23,7 @@ async fn an_edge_host() {
         ca_file: None,
         client_certificate: None,
     };
-    let spool = try_open(&spool(), &config).await.unwrap();
+    let spool = open_at_last(&config).await;
     let delivering = tokio::spawn({
         let spool = Arc::clone(&spool);
         async move {

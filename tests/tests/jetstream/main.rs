@@ -63,9 +63,13 @@ async fn try_open(
 /// An edge host's spool. Servers that have just found each other refuse for a moment;
 /// the relay tries again then, too.
 async fn open(cluster: &Cluster) -> Arc<JetstreamSpool> {
+    open_at_last(&jetstream(cluster)).await
+}
+
+async fn open_at_last(jetstream: &config::Jetstream) -> Arc<JetstreamSpool> {
     let opened = async {
         loop {
-            match try_open(&spool(), &jetstream(cluster)).await {
+            match try_open(&spool(), jetstream).await {
                 Ok(spool) => return spool,
                 Err(error) => eprintln!("{error}"),
             }

@@ -11,7 +11,7 @@ use exogate_tests::{
 use super::Setting;
 
 /// The longest that it may take. It asks a few hundred times, each time by a process.
-const SCAN: Duration = Duration::from_secs(240);
+const SCAN: Duration = Duration::from_secs(600);
 
 /// What it looks at: versions, the certificate and what the handshake says, and those
 /// faults with a name that it finds with few connections. Each takes a process or two, and

@@ -1,8 +1,11 @@
 //! The promises of a spool, on three servers.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use exogate_tests::nats::Cluster;
@@ -11,10 +14,13 @@ use super::{JetstreamSpool, Metrics};
 use crate::{
     config,
     relay::spool::{
-        Pending, Spool,
+        Error, Pending, Spool,
         conformance::{Place, conforms},
     },
 };
+
+/// How long servers may need to agree, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Names of its own on the servers that all tests share.
 struct Prefix {
@@ -43,7 +49,16 @@ impl Place for Prefix {
     fn open<'a>(&'a self, config: &'a config::Spool) -> Pending<'a, Arc<dyn Spool>> {
         Box::pin(async {
             let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
-            let spool = JetstreamSpool::open(config, &self.config, metrics).await?;
+            // Servers that have just found each other refuse for a moment; the relay tries
+            // again then, too.
+            let begin = Instant::now();
+            let spool = loop {
+                match JetstreamSpool::open(config, &self.config, metrics.clone()).await {
+                    Err(Error::Open(_)) if begin.elapsed() < PATIENCE => {}
+                    opened => break opened?,
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            };
             Ok(Arc::new(spool) as Arc<dyn Spool>)
         })
     }
