@@ -19,7 +19,7 @@ EVENT = """<m:Notifications><m:Notification><t:SubscriptionId>stream</t:Subscrip
 </t:CreatedEvent></m:Notification></m:Notifications>"""
 
 # Between two events of a stream, and how many there are.
-SILENCE, EVENTS = 3, 3
+SILENCE, EVENTS = 7, 3
 
 
 def answer(handler, believed, body):

@@ -40,9 +40,9 @@ fn exchangelib_gets_makes_and_listens_and_large_bodies_take_no_memory() {
     // All limits but that of the proxy's streams are shorter than the silence in them.
     let listener = setting.agent.listener().unwrap();
     for limit in ["header_timeout", "body_timeout", "idle_timeout"] {
-        listener.insert(limit.to_owned(), "2s".into());
+        listener.insert(limit.to_owned(), "5s".into());
     }
-    setting.agent.set("upstream.exchange.response_timeout", "2s").unwrap();
+    setting.agent.set("upstream.exchange.response_timeout", "5s").unwrap();
     setting.agent.start().unwrap();
     let pid = setting.agent.pid().unwrap();
     let before = memory(pid, "VmHWM");
