@@ -12,6 +12,7 @@ use anyhow::{Result, ensure};
 use exogate::gate::{Attach, Gate, Options, Spares};
 use exogate_ebpf::{compile::CompiledTable, verdict::Action};
 use exogate_tests::{
+    addresses::is_taken,
     lab::{EDGE_INTERFACE, Family, Lab},
     lists::spread,
 };
@@ -31,12 +32,11 @@ pub fn bench(arguments: &Arguments) -> Result<()> {
 
     // Every second prefix is in both lists, the others are in one of them.
     // Sources that the network stack itself refuses are left out.
-    let refused = |net: &IpNet| matches!(net, IpNet::V4(net) if matches!(net.addr().octets()[0], 0 | 127 | 224..));
     let mut nets: Vec<IpNet> = [false, true]
         .into_iter()
         .flat_map(|v6| spread(1_000_000, v6).into_iter().step_by(37))
         .collect();
-    nets.retain(|net| !refused(net));
+    nets.retain(|net| is_taken(&net.addr()));
     let part = |mine: usize| {
         let chosen =
             nets.iter().enumerate().filter(|(number, _)| number % 2 == 0 || number / 2 % 2 == mine);

@@ -30,7 +30,7 @@ pub fn draw(rows: &[Row]) -> String {
     let mut names: Vec<&str> = Vec::new();
     let rows: Vec<&Row> = rows
         .iter()
-        .filter(|row| row.share == Share::Dropped && row.order == Order::Random)
+        .filter(|row| row.kind.share == Share::Dropped && row.kind.order == Order::Random)
         .inspect(|row| {
             if !names.contains(&row.contender) {
                 names.push(row.contender);
@@ -108,7 +108,7 @@ fn line(svg: &mut String, x: f64, colour: &str, rows: &[&Row], name: &str, famil
     let points: Vec<(f64, f64)> = rows
         .iter()
         .filter(|row| row.contender == name && row.family == family)
-        .map(|row| (x + across(row.prefixes as f64), down(middle(&row.nanoseconds))))
+        .map(|row| (x + across(row.kind.prefixes as f64), down(middle(&row.nanoseconds))))
         .collect();
     let path: Vec<String> = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
     let _ = writeln!(

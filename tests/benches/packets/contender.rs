@@ -16,7 +16,8 @@ use exogate_ebpf::compile::CompiledTable;
 use exogate_tests::lab::{EDGE_INTERFACE, Lab};
 use ipnet::IpNet;
 
-use crate::rig::List;
+use super::scope::Kind;
+use crate::rig::{List, Share};
 
 /// How long putting a filter in place may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -26,9 +27,15 @@ pub trait Contender {
     /// What it is called in tables.
     fn name(&self) -> &'static str;
 
-    /// Whether it can let exactly a list pass, of so many prefixes.
-    fn can(&self, _prefixes: usize, _passing: bool) -> bool {
+    /// Whether it takes part where such packets come.
+    fn can(&self, _kind: &Kind) -> bool {
         true
+    }
+
+    /// The share of packets that it lets pass; by default what is on the list, and nothing
+    /// else.
+    fn passing(&self, share: Share) -> f64 {
+        share.passing()
     }
 
     /// Takes a list, in place of the one before.
@@ -41,11 +48,6 @@ pub trait Contender {
 
     /// Filters no longer.
     fn end(&mut self) -> Result<()>;
-
-    /// Whether it lets pass what is on the list, and nothing else.
-    fn judges(&self) -> bool {
-        true
-    }
 }
 
 /// No filter.
@@ -56,8 +58,12 @@ impl Contender for Nothing {
         "no filter"
     }
 
-    fn can(&self, _: usize, passing: bool) -> bool {
-        passing
+    fn can(&self, kind: &Kind) -> bool {
+        kind.share != Share::Dropped
+    }
+
+    fn passing(&self, _: Share) -> f64 {
+        1.0
     }
 
     fn begin(&mut self) -> Result<()> {
@@ -104,8 +110,8 @@ impl Contender for Twin {
         self.name
     }
 
-    fn can(&self, _: usize, passing: bool) -> bool {
-        self.judges() || !passing
+    fn can(&self, kind: &Kind) -> bool {
+        self.judges() || kind.share == Share::Dropped
     }
 
     fn take(&mut self, list: &List) -> Result<()> {
@@ -148,7 +154,10 @@ impl Contender for Twin {
         self.link = None;
         Ok(())
     }
+}
 
+impl Twin {
+    /// Whether it looks the sources up.
     fn judges(&self) -> bool {
         self.program == "trie"
     }

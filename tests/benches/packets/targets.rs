@@ -38,8 +38,8 @@ const TARGETS: &[Target] = &[
 pub fn judge(report: &mut Report, rows: &[Row]) {
     let of = |name: &str, prefixes: usize, family: Family, share: Share| {
         let row = rows.iter().find(|row| {
-            (row.contender, row.prefixes, row.family) == (name, prefixes, family)
-                && (row.share, row.order) == (share, Order::Random)
+            (row.contender, row.kind.prefixes, row.family) == (name, prefixes, family)
+                && (row.kind.share, row.kind.order) == (share, Order::Random)
         })?;
         Some(middle(&row.nanoseconds))
     };

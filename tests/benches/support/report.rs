@@ -1,7 +1,8 @@
 //! What is said at the end, and printed on the way to it.
 
 use std::{
-    fs,
+    fs::{self, File},
+    io::Write as _,
     path::{Path, PathBuf},
 };
 
@@ -9,20 +10,23 @@ use anyhow::Result;
 
 use super::machine::machine;
 
-/// Markdown that is printed as it is made, and the targets that were held against it.
+/// Markdown that is printed and kept in a file as it is made, so that a run that ends early
+/// leaves what it has; and the targets that were held against it.
 pub struct Report {
-    name: &'static str,
     directory: PathBuf,
-    text: String,
+    path: PathBuf,
+    file: File,
     targets: Vec<[String; 3]>,
 }
 
 impl Report {
     /// The report of a benchmark, which begins with the facts of the machine.
-    pub fn begin(name: &'static str) -> Result<Self> {
+    pub fn begin(name: &str) -> Result<Self> {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench");
         fs::create_dir_all(&directory)?;
-        let mut report = Self { name, directory, text: String::new(), targets: Vec::new() };
+        let path = directory.join(name).with_extension("md");
+        let file = File::create(&path)?;
+        let mut report = Self { directory, path, file, targets: Vec::new() };
         report.line(&format!("{}.", machine()));
         Ok(report)
     }
@@ -35,8 +39,7 @@ impl Report {
     /// A line.
     pub fn line(&mut self, line: &str) {
         println!("{line}");
-        self.text.push_str(line);
-        self.text.push('\n');
+        writeln!(self.file, "{line}").expect("the report can be written");
     }
 
     /// A title and the head of a table.
@@ -58,7 +61,7 @@ impl Report {
         self.targets.push([wanted.to_owned(), found, verdict.to_owned()]);
     }
 
-    /// Prints the targets, and keeps everything in a file.
+    /// Adds the targets, and says where all of it is.
     pub fn finish(mut self) -> Result<()> {
         if !self.targets.is_empty() {
             self.table("Targets", &["target", "found", ""]);
@@ -66,9 +69,7 @@ impl Report {
                 self.row(&target);
             }
         }
-        let path = self.directory.join(self.name).with_extension("md");
-        fs::write(&path, &self.text)?;
-        println!("\nkept in {}", path.display());
+        println!("\nkept in {}", self.path.display());
         Ok(())
     }
 }
