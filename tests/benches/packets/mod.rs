@@ -18,6 +18,7 @@
 
 mod chart;
 mod contender;
+mod exogate;
 mod peers;
 mod scope;
 mod targets;
@@ -25,11 +26,11 @@ mod targets;
 use std::{env, fs, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use exogate::gate::Attach;
 use exogate_tests::lab::Family;
 
 use self::{
-    contender::{Contender, Exogate, Nothing, Twin},
+    contender::{Contender, Nothing, Twin},
+    exogate::{Exogate, Use},
     peers::{Ipset, Nftables, XdpFilter},
     scope::{Kind, Pace, Scope},
 };
@@ -76,8 +77,9 @@ fn contenders(wire: &Wire) -> Result<Vec<Box<dyn Contender>>> {
         .context("EXOGATE_TWINS_OBJECT is not set; run `cargo xtask bench packets`")?;
     let mut all: Vec<Box<dyn Contender>> = vec![Box::new(Nothing)];
     all.extend(Twin::all(lab, wire.receiver(), &twins)?);
-    all.push(Box::new(Exogate::new(lab, Attach::Native)));
-    all.push(Box::new(Exogate::new(lab, Attach::Generic)));
+    for how in [Use::Native, Use::Events, Use::Generic] {
+        all.push(Box::new(Exogate::new(lab, how)));
+    }
     all.push(Box::new(XdpFilter::new(lab)));
     all.push(Box::new(Nftables::ingress(lab)));
     all.push(Box::new(Nftables::prerouting(lab)));

@@ -8,5 +8,5 @@ mod wire;
 pub use self::{
     flood::Flood,
     list::{List, Order, Share},
-    wire::{Wire, receiver_core},
+    wire::{Wire, pin, receiver_core},
 };

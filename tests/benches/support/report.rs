@@ -16,7 +16,16 @@ pub struct Report {
     directory: PathBuf,
     path: PathBuf,
     file: File,
-    targets: Vec<[String; 3]>,
+    targets: Vec<Target>,
+}
+
+/// What was wanted and found.
+struct Target {
+    wanted: String,
+    found: String,
+    /// What nothing can exceed here, where that is known.
+    limit: Option<String>,
+    is_met: bool,
 }
 
 impl Report {
@@ -57,17 +66,28 @@ impl Report {
 
     /// A target, and whether it is met.
     pub fn target(&mut self, wanted: &str, found: String, is_met: bool) {
-        let verdict = if is_met { "met" } else { "**missed**" };
-        self.targets.push([wanted.to_owned(), found, verdict.to_owned()]);
+        self.targets.push(Target { wanted: wanted.to_owned(), found, limit: None, is_met });
+    }
+
+    /// The same, with what a program that does nothing would reach, if that was measured.
+    pub fn limited(&mut self, wanted: &str, found: String, limit: Option<String>, is_met: bool) {
+        self.targets.push(Target { wanted: wanted.to_owned(), found, limit, is_met });
     }
 
     /// Adds the targets, and says where all of it is.
     pub fn finish(mut self) -> Result<()> {
-        if !self.targets.is_empty() {
+        let targets = std::mem::take(&mut self.targets);
+        let are_limited = targets.iter().any(|target| target.limit.is_some());
+        if are_limited {
+            self.table("Targets", &["target", "found", "a program that does nothing", ""]);
+        } else if !targets.is_empty() {
             self.table("Targets", &["target", "found", ""]);
-            for target in std::mem::take(&mut self.targets) {
-                self.row(&target);
-            }
+        }
+        for Target { wanted, found, limit, is_met } in targets {
+            let verdict = if is_met { "met" } else { "**missed**" }.to_owned();
+            let limit = are_limited.then(|| limit.unwrap_or_else(|| "-".to_owned()));
+            let cells = [Some(wanted), Some(found), limit, Some(verdict)];
+            self.row(&cells.into_iter().flatten().collect::<Vec<_>>());
         }
         println!("\nkept in {}", self.path.display());
         Ok(())
