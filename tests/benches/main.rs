@@ -42,7 +42,7 @@ fn main() -> Result<ExitCode> {
         "publish" => publish::bench(&arguments)?,
         "relay" => return relay::bench(&arguments),
         "tables" => tables::bench()?,
-        "verdict" => verdict::bench()?,
+        "verdict" => verdict::bench(&arguments)?,
         _ => bail!("no benchmark has the name '{name}'"),
     }
     Ok(ExitCode::SUCCESS)
