@@ -41,7 +41,7 @@ fn main() -> Result<ExitCode> {
         "packets" => packets::bench(&arguments)?,
         "publish" => publish::bench(&arguments)?,
         "relay" => return relay::bench(&arguments),
-        "tables" => tables::bench()?,
+        "tables" => tables::bench(&arguments)?,
         "verdict" => verdict::bench(&arguments)?,
         _ => bail!("no benchmark has the name '{name}'"),
     }
