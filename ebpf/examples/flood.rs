@@ -31,12 +31,12 @@ mod kernel {
         _unused: [u16; 3],
     }
 
-    /// What the next frame gets, and how many sources take turns, less one.
+    /// What the next frame gets, and how many sources take turns.
     #[repr(C)]
     #[derive(Clone, Copy)]
     struct Turn {
         next: u32,
-        mask: u32,
+        sources: u32,
     }
 
     #[map]
@@ -91,8 +91,11 @@ mod kernel {
         let turn = TURN.get_ptr_mut(0)?;
         // SAFETY: one sender at a time.
         let turn = unsafe { &mut *turn };
-        let number = turn.next & turn.mask;
+        let number = turn.next;
         turn.next = number.wrapping_add(1);
+        if turn.next >= turn.sources {
+            turn.next = 0;
+        }
         SOURCES.get(number).map(|source| (frame, source))
     }
 

@@ -1,5 +1,7 @@
 //! Programs to measure exogate against. Never shipped.
 //!
+//! - `pass` passes without looking: what a wire does for a packet because there is a
+//!   program at all.
 //! - `empty` drops without looking: what XDP itself costs.
 //! - `headers` finds the addresses and the port, and drops: the limit for a
 //!   program that has to read the packet.
@@ -33,6 +35,11 @@ mod kernel {
     static TRIE_V6: LpmTrie<[u8; 16], u32> = LpmTrie::with_max_entries(1 << 21, 0);
     #[map]
     static COUNTERS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(abi::COUNTERS, 0);
+
+    #[xdp]
+    fn pass(_: XdpContext) -> u32 {
+        XDP_PASS
+    }
 
     #[xdp]
     fn empty(_: XdpContext) -> u32 {

@@ -1,19 +1,27 @@
 //! What the agent itself takes: memory and CPU at rest, and under a flood of refused
-//! packets while drop events flow, Prometheus scrapes and somebody watches `exogate top`.
-//! Run by `cargo xtask bench idle`;
-//! needs root.
+//! packets while drop events flow, Prometheus scrapes, and people watch `exogate top` and
+//! `exogate events --follow`. Run by `cargo xtask bench idle`; needs root.
 //!
-//! It is the real agent with its default configuration, against a stand-in of the endpoint
-//! service. Whether its events cost packets is measured by killing it: the filter stays,
+//! It is the real agent, gate and relay: a listener with a route for Graph and one for EWS,
+//! without connections. The endpoint service and the server behind the relay are stand-ins. Whether its events cost packets is measured by killing it: the filter stays,
 //! and records one drop in 1,024 only.
 
 use std::{
-    fs, thread,
+    fs, io,
+    process::{Child, Stdio},
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
-use exogate_tests::{agent::Agent, lab::Family, lists::exchange, service::EndpointService};
+use anyhow::{Context, Result, anyhow, ensure};
+use exogate_tests::{
+    agent::Agent,
+    lab::{Family, Lab},
+    lists::exchange,
+    pega::Pega,
+    process::agent_binary,
+    service::EndpointService,
+};
 
 use crate::{
     rig::{Flood, List, Order, Share, Wire, receiver_core},
@@ -22,31 +30,65 @@ use crate::{
 
 /// How long `exogate top` may take to show what is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The port of the server behind the relay.
+const BEHIND: u16 = 8080;
 /// Between two scrapes, as an impatient Prometheus has it.
 const SCRAPE: Duration = Duration::from_secs(1);
 
+/// How long, and how often.
+struct Scope {
+    rest: Duration,
+    rounds: usize,
+    time: Duration,
+}
+
 pub fn bench(arguments: &Arguments) -> Result<()> {
-    let quick = arguments.quick();
-    let rounds = if quick { 1 } else { 5 };
-    let time = Duration::from_secs(if quick { 2 } else { 10 });
-    let rest = Duration::from_secs(if quick { 2 } else { 60 });
+    let [rest, time] = if arguments.quick() { [2, 2] } else { [60, 10] }.map(Duration::from_secs);
+    let scope = Scope { rest, rounds: if arguments.quick() { 1 } else { 5 }, time };
     let mut report = Report::begin("idle")?;
 
     let wire = Wire::new(receiver_core())?;
     let lab = wire.lab();
     let _service = EndpointService::start(lab)?;
+    let server = Pega::start(lab, BEHIND)?;
     let mut agent = Agent::new(lab)?;
+    agent.add_relay(&[&server])?;
     agent.start()?;
+    at_rest(&mut report, &scope, &agent)?;
+    report.table(
+        &format!(
+            "**Under a flood of refused packets, {} rounds of {} s**",
+            scope.rounds,
+            scope.time.as_secs()
+        ),
+        &[
+            "packets",
+            "ns per packet, agent at work",
+            "agent killed",
+            "agent: % of a core",
+            "resident: MB",
+        ],
+    );
+    for family in Family::ALL {
+        flooded(&mut report, &scope, &wire, &mut agent, family)?;
+    }
+    report.finish()
+}
+
+fn at_rest(report: &mut Report, scope: &Scope, agent: &Agent) -> Result<()> {
     let process = agent.pid().context("the agent does not run")?;
     // What it does once, it has done then.
     thread::sleep(Duration::from_secs(3));
     let cpu = share_of_core(process, || {
-        thread::sleep(rest);
+        thread::sleep(scope.rest);
         Ok(())
     })?;
     let Memory { resident, private, anonymous } = memory(process)?;
     report.table(
-        &format!("**The agent at rest, for {} s**", rest.as_secs()),
+        &format!(
+            "**The agent at rest, its relay without connections, for {} s**",
+            scope.rest.as_secs()
+        ),
         &["resident: MB", "of it private: MB", "of it not of files: MB", "CPU: % of a core"],
     );
     report.row(&[
@@ -61,64 +103,90 @@ pub fn bench(arguments: &Arguments) -> Result<()> {
         format!("{:.3} %", cpu * 100.0),
         cpu < 0.001,
     );
+    Ok(())
+}
 
-    report.table(
-        &format!("**Under a flood of refused packets, {rounds} rounds of {} s**", time.as_secs()),
-        &[
-            "packets",
-            "ns per packet, agent at work",
-            "agent killed",
-            "agent: % of a core",
-            "resident: MB",
-        ],
-    );
-    for family in Family::ALL {
-        let list = List::new(exchange()?);
-        let sources = list.sources(family, Share::Dropped, Order::Random)?;
-        let destination = Wire::destination(family);
-        let flood = Flood::new(wire.sender(), wire.addresses(), destination, &sources)?;
-        let (mut with, mut without, mut cpu, mut resident) = (vec![], vec![], vec![], vec![]);
-        for _ in 0..rounds {
-            let process = agent.pid().context("the agent does not run")?;
-            let mut top = agent.top()?;
-            top.wait_until("the view", PATIENCE, |text| text.contains("q quits"))?;
-            let before = wire.settled()?;
-            cpu.push(100.0 * share_of_core(process, || scraped(&wire, &flood, &agent, time))?);
-            with.push(wire.settled()?.cost_since(&before));
-            resident.push(memory(process)?.resident);
-            top.wait_until("refused packets", PATIENCE, |text| text.contains("unlisted"))?;
-            top.press("q")?;
-            top.wait_exit(PATIENCE)?;
-            agent.kill9()?;
-            let before = wire.settled()?;
-            flood.run(lab.wan(), receiver_core(), time)?;
-            without.push(wire.settled()?.cost_since(&before));
-            agent.start()?;
-        }
-        report.row(&[
-            format!("{family:?}"),
-            figure(&with, 1),
-            figure(&without, 1),
-            figure(&cpu, 2),
-            figure(&resident, 1),
-        ]);
-        let off = 1.0 - middle(&without) / middle(&with);
-        report.target(
-            &format!("{family:?}: events cost at most 3 % of the rate"),
-            format!("{:.1} %", off * 100.0),
-            off <= 0.03,
-        );
-        report.target(
-            &format!("{family:?}: agent under 5 % of a core"),
-            format!("{:.2} %", middle(&cpu)),
-            middle(&cpu) < 5.0,
-        );
+/// In turns: the agent at work with all who watch it, and the filter that it leaves when it
+/// is killed.
+fn flooded(
+    report: &mut Report,
+    scope: &Scope,
+    wire: &Wire,
+    agent: &mut Agent,
+    family: Family,
+) -> Result<()> {
+    let list = List::new(exchange()?);
+    let sources = list.sources(family, Share::Dropped, Order::Random)?;
+    let destination = Wire::destination(family);
+    let flood = Flood::new(wire.sender(), wire.addresses(), destination, &sources)?;
+    let (mut with, mut without, mut cpu, mut resident) = (vec![], vec![], vec![], vec![]);
+    for _ in 0..scope.rounds {
+        let process = agent.pid().context("the agent does not run")?;
+        let mut top = agent.top()?;
+        top.wait_until("the view", PATIENCE, |text| text.contains("q quits"))?;
+        let follower = Follower::start(wire.lab(), agent)?;
+        let before = wire.settled()?;
+        cpu.push(100.0 * share_of_core(process, || watched(wire, &flood, agent, scope.time))?);
+        with.push(wire.settled()?.cost_since(&before));
+        resident.push(memory(process)?.resident);
+        top.wait_until("refused packets", PATIENCE, |text| text.contains("unlisted"))?;
+        top.press("q")?;
+        top.wait_exit(PATIENCE)?;
+        follower.stop()?;
+        agent.kill9()?;
+        let before = wire.settled()?;
+        flood.run(wire.lab().wan(), receiver_core(), scope.time)?;
+        without.push(wire.settled()?.cost_since(&before));
+        agent.start()?;
     }
-    report.finish()
+    report.row(&[
+        format!("{family:?}"),
+        figure(&with, 1),
+        figure(&without, 1),
+        figure(&cpu, 2),
+        figure(&resident, 1),
+    ]);
+    let off = 1.0 - middle(&without) / middle(&with);
+    report.target(
+        &format!("{family:?}: events cost at most 3 % of the rate"),
+        format!("{:.1} %", off * 100.0),
+        off <= 0.03,
+    );
+    report.target(
+        &format!("{family:?}: agent under 5 % of a core"),
+        format!("{:.2} %", middle(&cpu)),
+        middle(&cpu) < 5.0,
+    );
+    Ok(())
+}
+
+/// Somebody who reads `exogate events --follow`.
+struct Follower {
+    process: Child,
+    reader: JoinHandle<io::Result<u64>>,
+}
+
+impl Follower {
+    fn start(lab: &Lab, agent: &Agent) -> Result<Self> {
+        let mut command = lab.edge().command(agent_binary()?);
+        command.args(["events", "--follow", "--config"]).arg(agent.config_file());
+        let mut process = command.stdout(Stdio::piped()).spawn()?;
+        let mut output = process.stdout.take().context("no output")?;
+        let reader = thread::spawn(move || io::copy(&mut output, &mut io::sink()));
+        Ok(Self { process, reader })
+    }
+
+    fn stop(mut self) -> Result<()> {
+        self.process.kill()?;
+        self.process.wait()?;
+        let read = self.reader.join().map_err(|_| anyhow!("a thread panicked"))??;
+        ensure!(read > 0, "`exogate events --follow` printed nothing");
+        Ok(())
+    }
 }
 
 /// A flood, while metrics and the blocked sources are asked for every second.
-fn scraped(wire: &Wire, flood: &Flood, agent: &Agent, time: Duration) -> Result<()> {
+fn watched(wire: &Wire, flood: &Flood, agent: &Agent, time: Duration) -> Result<()> {
     flood.run_during(wire.lab().wan(), receiver_core(), || {
         let begin = Instant::now();
         while begin.elapsed() < time {

@@ -43,8 +43,8 @@ fn main() -> Result<ExitCode> {
         "publish" => publish::bench(&arguments)?,
         "relay" => return relay::bench(&arguments),
         "restart" => restart::bench(&arguments)?,
-        "tables" => tables::bench()?,
-        "verdict" => verdict::bench()?,
+        "tables" => tables::bench(&arguments)?,
+        "verdict" => verdict::bench(&arguments)?,
         _ => bail!("no benchmark has the name '{name}'"),
     }
     Ok(ExitCode::SUCCESS)

@@ -74,16 +74,20 @@ impl Addresses {
             let address: IpAddr = if v6 {
                 Ipv6Addr::from_bits(random.wide() >> 3 | 1 << 125).into()
             } else {
-                let address = Ipv4Addr::from_bits(random.next() as u32);
-                let [first, ..] = address.octets();
-                if matches!(first, 0 | 127 | 224..) {
-                    continue;
-                }
-                address.into()
+                Ipv4Addr::from_bits(random.next() as u32).into()
             };
-            if !self.contain(address) {
+            if is_taken(&address) && !self.contain(address) {
                 return address;
             }
         }
+    }
+}
+
+/// Whether a network stack takes packets that say they are from there.
+#[must_use]
+pub const fn is_taken(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => !matches!(address.octets(), [0 | 127 | 224.., ..]),
+        IpAddr::V6(address) => !address.is_multicast() && !address.is_loopback(),
     }
 }

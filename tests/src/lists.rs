@@ -55,6 +55,7 @@ pub fn service_tags() -> Result<Vec<IpNet>> {
 /// addresses, each in a block of its own: four to twelve bits longer than the block (IPv4),
 /// or 9 to 41 (IPv6, in 2000::/3). A million are /24 to /32, or /32 to /64.
 #[must_use]
+#[allow(clippy::arithmetic_side_effects, reason = "small numbers of bits")]
 pub fn spread(count: u32, v6: bool) -> Vec<IpNet> {
     let mut random = Random::new(9);
     let block = count.checked_next_power_of_two().unwrap_or(1 << 31).trailing_zeros();

@@ -17,7 +17,8 @@ pub(crate) enum Benchmark {
     /// Nanoseconds per packet in the kernel, beside an empty program and LPM tries
     Verdict,
     /// Packets of a flooded interface, beside no filter, xdp-filter, nftables and ipset.
-    /// Behind `--`: `--separate` for sender and receiver on two cores
+    /// Behind `--`: `--lists NAME[,NAME]` for some of the lists, `--separate` for sender and
+    /// receiver on two cores
     Packets,
     /// Seconds to replace a list of 34 to 1,000,000 prefixes, beside LPM tries,
     /// ipset and nftables

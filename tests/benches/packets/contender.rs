@@ -1,9 +1,6 @@
 //! Who is measured: each takes a list, and comes and goes within a moment.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, anyhow};
 use aya::{
@@ -11,24 +8,30 @@ use aya::{
     maps::lpm_trie::{Key, LpmTrie},
     programs::{Xdp, XdpMode, xdp::XdpLink},
 };
-use exogate::gate::{Attach, Gate, Options, Spares};
-use exogate_ebpf::compile::CompiledTable;
-use exogate_tests::lab::{EDGE_INTERFACE, Lab};
+use exogate_tests::lab::Lab;
 use ipnet::IpNet;
 
-use crate::rig::List;
+use super::scope::Kind;
+use crate::rig::{List, Share};
 
-/// How long putting a filter in place may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The twins that let packets pass: all, or those on the list.
+const PASS: &str = "pass";
+const TRIE: &str = "trie";
 
 /// A filter, or none.
 pub trait Contender {
     /// What it is called in tables.
     fn name(&self) -> &'static str;
 
-    /// Whether it can let exactly a list pass, of so many prefixes.
-    fn can(&self, _prefixes: usize, _passing: bool) -> bool {
+    /// Whether it takes part where such packets come.
+    fn can(&self, _kind: &Kind) -> bool {
         true
+    }
+
+    /// The share of packets that it lets pass; by default what is on the list, and nothing
+    /// else.
+    fn passing(&self, share: Share) -> f64 {
+        share.passing()
     }
 
     /// Takes a list, in place of the one before.
@@ -41,11 +44,6 @@ pub trait Contender {
 
     /// Filters no longer.
     fn end(&mut self) -> Result<()>;
-
-    /// Whether it lets pass what is on the list, and nothing else.
-    fn judges(&self) -> bool {
-        true
-    }
 }
 
 /// No filter.
@@ -56,8 +54,12 @@ impl Contender for Nothing {
         "no filter"
     }
 
-    fn can(&self, _: usize, passing: bool) -> bool {
-        passing
+    fn can(&self, kind: &Kind) -> bool {
+        kind.share != Share::Dropped
+    }
+
+    fn passing(&self, _: Share) -> f64 {
+        1.0
     }
 
     fn begin(&mut self) -> Result<()> {
@@ -81,11 +83,15 @@ pub struct Twin {
 }
 
 impl Twin {
-    /// Drops without looking, reads the headers and drops, or asks LPM tries.
+    /// Passes or drops without looking, reads the headers and drops, or asks LPM tries.
     pub fn all(lab: &Lab, interface: u32, object: &str) -> Result<Vec<Box<dyn Contender>>> {
         let mut twins = Ebpf::load_file(object)?;
-        let programs =
-            [("empty drop", "empty"), ("headers, drop", "headers"), ("LPM tries", "trie")];
+        let programs = [
+            ("pass, no look", PASS),
+            ("empty drop", "empty"),
+            ("headers, drop", "headers"),
+            ("LPM tries", TRIE),
+        ];
         for (_, program) in programs {
             let program: &mut Xdp = twins.program_mut(program).context(program)?.try_into()?;
             program.load()?;
@@ -104,12 +110,24 @@ impl Contender for Twin {
         self.name
     }
 
-    fn can(&self, _: usize, passing: bool) -> bool {
-        self.judges() || !passing
+    fn can(&self, kind: &Kind) -> bool {
+        match self.program {
+            TRIE => true,
+            PASS => kind.share == Share::Passed,
+            _ => kind.share == Share::Dropped,
+        }
+    }
+
+    fn passing(&self, share: Share) -> f64 {
+        match self.program {
+            TRIE => share.passing(),
+            PASS => 1.0,
+            _ => 0.0,
+        }
     }
 
     fn take(&mut self, list: &List) -> Result<()> {
-        if !self.judges() {
+        if self.program != TRIE {
             return Ok(());
         }
         let mut twins = self.twins.lock().map_err(|_| anyhow!("a thread panicked"))?;
@@ -148,10 +166,6 @@ impl Contender for Twin {
         self.link = None;
         Ok(())
     }
-
-    fn judges(&self) -> bool {
-        self.program == "trie"
-    }
 }
 
 fn v4_key(net: &IpNet) -> Key<[u8; 4]> {
@@ -168,50 +182,4 @@ fn v6_key(net: &IpNet) -> Key<[u8; 16]> {
         IpNet::V6(net) => net.network().octets(),
     };
     Key::new(net.prefix_len().into(), octets)
-}
-
-/// The program as it is shipped, attached as the agent does it.
-pub struct Exogate {
-    attach: Attach,
-    lab: Lab,
-    prefixes: u32,
-    table: Option<CompiledTable>,
-    gate: Option<Gate>,
-}
-
-impl Exogate {
-    /// In native or generic mode.
-    pub fn new(lab: &Lab, attach: Attach) -> Self {
-        Self { attach, lab: lab.clone(), prefixes: 0, table: None, gate: None }
-    }
-}
-
-impl Contender for Exogate {
-    fn name(&self) -> &'static str {
-        if self.attach == Attach::Generic { "exogate, generic" } else { "exogate" }
-    }
-
-    fn take(&mut self, list: &List) -> Result<()> {
-        self.prefixes = u32::try_from(list.nets().len())?;
-        self.table = Some(list.table()?);
-        Ok(())
-    }
-
-    fn begin(&mut self) -> Result<()> {
-        let options = Options {
-            attach: self.attach,
-            capacity: self.prefixes.max(1024),
-            pin_directory: self.lab.pin_directory().join("exogate"),
-        };
-        let table = self.table.as_ref().context("no list was taken")?;
-        let open = || async {
-            Ok(Gate::open(EDGE_INTERFACE, &options, table, &mut Spares::default()).await?)
-        };
-        self.gate = Some(self.lab.edge().run_async(PATIENCE, open)?);
-        Ok(())
-    }
-
-    fn end(&mut self) -> Result<()> {
-        self.gate.take().map_or(Ok(()), |gate| Ok(gate.detach()?))
-    }
 }

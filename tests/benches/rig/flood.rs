@@ -19,6 +19,8 @@ use exogate_tests::lab::{Family, Namespace};
 /// Frames in one system call, and frames that the kernel sends together.
 const FRAMES: u32 = 1 << 16;
 const BATCH: u32 = 256;
+/// Sources that `ebpf/examples/flood.rs` has room for.
+const SOURCES: usize = 1 << 16;
 /// Where the checksum is that depends on the source: IPv4's header, IPv6's UDP.
 const IPV4_CHECKSUM: usize = 24;
 const IPV6_UDP_CHECKSUM: usize = 60;
@@ -36,7 +38,7 @@ type Source = [u8; 24];
 
 impl Flood {
     /// Packets of UDP to port 443 of `destination`, out of the interface with this
-    /// number and from these sources in turn; their number is a power of two.
+    /// number and from these sources in turn, at most 65,536.
     pub fn new(
         interface: u32,
         addresses: [[u8; 6]; 2],
@@ -45,7 +47,7 @@ impl Flood {
     ) -> Result<Self> {
         let path = env::var("EXOGATE_FLOOD_OBJECT")
             .context("EXOGATE_FLOOD_OBJECT is not set; start this by `cargo xtask bench`")?;
-        ensure!(sources.len().is_power_of_two(), "{} sources", sources.len());
+        ensure!(sources.len() <= SOURCES, "{} sources", sources.len());
         let family = Family::of(destination);
         let mut ebpf =
             EbpfLoader::new().override_global("INTERFACE", &interface, true).load_file(path)?;
@@ -65,7 +67,7 @@ impl Flood {
             source[16..18].copy_from_slice(&frame[at..at + 2]);
             map.set(number as u32, source, 0)?;
         }
-        let turn = u64::from(sources.len() as u32 - 1) << 32;
+        let turn = (sources.len() as u64) << 32;
         Array::<_, u64>::try_from(ebpf.map_mut("TURN").context("TURN")?)?.set(0, turn, 0)?;
         let program: &mut Xdp = ebpf.program_mut(name(family)).context("no program")?.try_into()?;
         program.load()?;

@@ -4,7 +4,11 @@ use std::net::IpAddr;
 
 use anyhow::{Context, Result};
 use exogate_ebpf::compile::{CompiledTable, Guard, Policy, Prefix, Protocol, compile};
-use exogate_tests::{addresses::Addresses, lab::Family, random::Random};
+use exogate_tests::{
+    addresses::{Addresses, is_taken},
+    lab::Family,
+    random::Random,
+};
 use ipnet::IpNet;
 
 /// How many packets the list lets pass.
@@ -23,7 +27,7 @@ pub enum Share {
 pub enum Order {
     /// 65,536 random ones.
     Random,
-    /// Sixteen, over and over.
+    /// Twenty, over and over.
     Repeating,
     /// 65,536 from beside the prefixes of the list, where an index and a tree have to look
     /// closest.
@@ -31,6 +35,9 @@ pub enum Order {
 }
 
 impl Share {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Dropped, Self::Passed, Self::Tenth];
+
     /// In words.
     pub const fn name(self) -> &'static str {
         match self {
@@ -51,6 +58,9 @@ impl Share {
 }
 
 impl Order {
+    /// Those that make sense with every list.
+    pub const EVERYWHERE: [Self; 2] = [Self::Random, Self::Repeating];
+
     /// In words.
     pub const fn name(self) -> &'static str {
         match self {
@@ -63,7 +73,7 @@ impl Order {
     const fn sources(self) -> usize {
         match self {
             Self::Random | Self::Near => 1 << 16,
-            Self::Repeating => 16,
+            Self::Repeating => 20,
         }
     }
 }
@@ -110,7 +120,7 @@ impl List {
                     Share::Passed => true,
                 };
                 if listed {
-                    self.addresses.listed(v6, &mut random).context("the list has no such prefix")
+                    self.listed(v6, &mut random).context("the list has no such prefix")
                 } else if order == Order::Near {
                     self.addresses.beside(v6, &mut random).context("nothing is near the list")
                 } else {
@@ -118,5 +128,10 @@ impl List {
                 }
             })
             .collect()
+    }
+
+    /// A random address of the list that the network stack takes packets from.
+    pub fn listed(&self, v6: bool, random: &mut Random) -> Option<IpAddr> {
+        (0..1_000).find_map(|_| self.addresses.listed(v6, random).filter(is_taken))
     }
 }

@@ -3,10 +3,12 @@
 
 mod flood;
 mod list;
+mod probe;
 mod wire;
 
 pub use self::{
     flood::Flood,
     list::{List, Order, Share},
-    wire::{Wire, receiver_core},
+    probe::{Latency, Probes},
+    wire::{Wire, pin, receiver_core},
 };

@@ -7,7 +7,7 @@
 
 use std::{
     fs,
-    net::UdpSocket,
+    net::{Ipv6Addr, SocketAddr, UdpSocket},
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -22,6 +22,7 @@ use nix::{
     sched::{CpuSet, sched_setaffinity},
     unistd::Pid,
 };
+use socket2::{Domain, SockRef, Socket, Type};
 
 /// The router's end.
 const SENDER: &str = "edge";
@@ -73,9 +74,9 @@ impl Wire {
         let (sender, here) = link(&mut lab.wan().command("ip"), SENDER)?;
         let (receiver, there) = link(&mut lab.edge().command("ip"), EDGE_INTERFACE)?;
         let server = lab.edge().run(|| {
-            let socket = UdpSocket::bind("[::]:443")?;
+            let socket = server(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 443)))?;
             // What does not fit is dropped, so that it need not be read.
-            socket2::SockRef::from(&socket).set_recv_buffer_size(1)?;
+            SockRef::from(&socket).set_recv_buffer_size(1)?;
             Ok(socket)
         })?;
         Ok(Self { lab, thread, sender, receiver, addresses: [here, there], _server: server })
@@ -162,6 +163,14 @@ pub fn pin(thread: i32, core: usize) -> Result<()> {
     cores.set(core)?;
     sched_setaffinity(Pid::from_raw(thread), &cores)
         .with_context(|| format!("thread {thread} cannot be kept on core {core}"))
+}
+
+/// A socket of UDP whose port others may have, too.
+pub fn server(address: SocketAddr) -> Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
 }
 
 /// Runs a line of shell with the /sys of the edge host's namespace.

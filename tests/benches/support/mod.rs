@@ -20,6 +20,12 @@ impl Arguments {
         self.0.iter().any(|argument| argument == option)
     }
 
+    /// What follows an option.
+    pub fn value(&self, option: &str) -> Option<&str> {
+        let place = self.0.iter().position(|argument| argument == option)?;
+        self.0.get(place + 1).map(String::as_str)
+    }
+
     /// Whether it is to be short, to see that it works.
     pub fn quick(&self) -> bool {
         self.has("--quick")

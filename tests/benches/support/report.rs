@@ -1,7 +1,8 @@
 //! What is said at the end, and printed on the way to it.
 
 use std::{
-    fs,
+    fs::{self, File},
+    io::Write as _,
     path::{Path, PathBuf},
 };
 
@@ -9,20 +10,32 @@ use anyhow::Result;
 
 use super::machine::machine;
 
-/// Markdown that is printed as it is made, and the targets that were held against it.
+/// Markdown that is printed and kept in a file as it is made, so that a run that ends early
+/// leaves what it has; and the targets that were held against it.
 pub struct Report {
-    name: &'static str,
     directory: PathBuf,
-    text: String,
-    targets: Vec<[String; 3]>,
+    path: PathBuf,
+    file: File,
+    targets: Vec<Target>,
+}
+
+/// What was wanted and found.
+struct Target {
+    wanted: String,
+    found: String,
+    /// What nothing can exceed here, where that is known.
+    limit: Option<String>,
+    is_met: bool,
 }
 
 impl Report {
     /// The report of a benchmark, which begins with the facts of the machine.
-    pub fn begin(name: &'static str) -> Result<Self> {
+    pub fn begin(name: &str) -> Result<Self> {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench");
         fs::create_dir_all(&directory)?;
-        let mut report = Self { name, directory, text: String::new(), targets: Vec::new() };
+        let path = directory.join(name).with_extension("md");
+        let file = File::create(&path)?;
+        let mut report = Self { directory, path, file, targets: Vec::new() };
         report.line(&format!("{}.", machine()));
         Ok(report)
     }
@@ -35,8 +48,7 @@ impl Report {
     /// A line.
     pub fn line(&mut self, line: &str) {
         println!("{line}");
-        self.text.push_str(line);
-        self.text.push('\n');
+        writeln!(self.file, "{line}").expect("the report can be written");
     }
 
     /// A title and the head of a table.
@@ -54,21 +66,30 @@ impl Report {
 
     /// A target, and whether it is met.
     pub fn target(&mut self, wanted: &str, found: String, is_met: bool) {
-        let verdict = if is_met { "met" } else { "**missed**" };
-        self.targets.push([wanted.to_owned(), found, verdict.to_owned()]);
+        self.targets.push(Target { wanted: wanted.to_owned(), found, limit: None, is_met });
     }
 
-    /// Prints the targets, and keeps everything in a file.
+    /// The same, with what a program that does nothing would reach, if that was measured.
+    pub fn limited(&mut self, wanted: &str, found: String, limit: Option<String>, is_met: bool) {
+        self.targets.push(Target { wanted: wanted.to_owned(), found, limit, is_met });
+    }
+
+    /// Adds the targets, and says where all of it is.
     pub fn finish(mut self) -> Result<()> {
-        if !self.targets.is_empty() {
+        let targets = std::mem::take(&mut self.targets);
+        let are_limited = targets.iter().any(|target| target.limit.is_some());
+        if are_limited {
+            self.table("Targets", &["target", "found", "a program that does nothing", ""]);
+        } else if !targets.is_empty() {
             self.table("Targets", &["target", "found", ""]);
-            for target in std::mem::take(&mut self.targets) {
-                self.row(&target);
-            }
         }
-        let path = self.directory.join(self.name).with_extension("md");
-        fs::write(&path, &self.text)?;
-        println!("\nkept in {}", path.display());
+        for Target { wanted, found, limit, is_met } in targets {
+            let verdict = if is_met { "met" } else { "**missed**" }.to_owned();
+            let limit = are_limited.then(|| limit.unwrap_or_else(|| "-".to_owned()));
+            let cells = [Some(wanted), Some(found), limit, Some(verdict)];
+            self.row(&cells.into_iter().flatten().collect::<Vec<_>>());
+        }
+        println!("\nkept in {}", self.path.display());
         Ok(())
     }
 }
