@@ -38,6 +38,7 @@ fn prometheus_takes_the_rules_and_finds_nothing_odd() {
 #[test]
 fn each_alert_fires_for_its_cause_and_for_no_other() {
     test_rules("alerts.test.yml");
+    test_rules("alerts.week.test.yml");
 }
 
 #[test]
@@ -81,7 +82,8 @@ fn every_alert_is_provoked_unless_the_page_says_why_not() {
 
 #[test]
 fn every_alert_is_on_the_page_and_has_a_test() {
-    let (rules, page, tests) = (file("alerts.yml"), file("METRICS.md"), file("alerts.test.yml"));
+    let (rules, page) = (file("alerts.yml"), file("METRICS.md"));
+    let tests = file("alerts.test.yml") + &file("alerts.week.test.yml");
     let alerts = words(&rules, "- alert: ");
     assert!(alerts.len() > 20, "{alerts:?}");
     assert_eq!(
