@@ -13,7 +13,7 @@ use std::{fs, path::Path, thread::sleep, time::Duration};
 
 use exogate_tests::{
     lab::{EDGE_INTERFACE, Family, Lab, Peer},
-    machine::{Machine, newer_package, package, rpm_package},
+    machine::{Machine, newer_package, newer_rpm_package, package, rpm_package},
     peer::{EDGE_NAME, HTTPS},
     prober::{Plan, Prober},
     tls::Validity,
@@ -99,6 +99,28 @@ impl Scene {
         sets.sort_unstable();
         sets.dedup();
         sets
+    }
+}
+
+/// What tells one release from another.
+#[derive(Debug, PartialEq)]
+struct Release {
+    /// What the program says of itself.
+    version: String,
+    /// The versions of the maps that are pinned.
+    maps: Vec<String>,
+}
+
+impl Release {
+    fn installed(scene: &Scene) -> Self {
+        let version = scene.machine.check(&["exogate", "--version"]).unwrap();
+        let query = ["dpkg-query", "--show", "-f", "exogate ${Version}", "exogate"];
+        let package = scene.machine.check(&query).unwrap();
+        assert!(package.starts_with(&format!("{}-", version.trim())), "{package} {version}");
+        let pins = ["find", "/sys/fs/bpf/exogate", "-name", "abi*", "-printf", "%f\n"];
+        let pins = scene.machine.check(&pins).unwrap();
+        let maps = pins.lines().filter_map(|name| name.split('-').next());
+        Self { version, maps: maps.map(str::to_owned).collect() }
     }
 }
 
@@ -288,23 +310,28 @@ fn the_filter_stands_before_the_network_when_the_machine_boots() {
 fn upgrade_and_downgrade_keep_the_filter_removal_takes_it_away_and_a_purge_leaves_nothing() {
     let scene = Scene::enforcing();
     let Scene { machine, lab } = &scene;
-    let newer = newer_package(lab).unwrap();
-    let version =
-        || machine.check(&["dpkg-query", "--show", "-f", "${Version}", "exogate"]).unwrap();
+    let before = Release::installed(&scene);
+    let allow = ["exogate", "allow", "203.0.113.200", "--for", "1h", "--reason", "an upgrade"];
+    machine.check(&allow).unwrap();
     // Up by a version, and down again.
-    let older = package().unwrap();
-    for (package, is_newer) in [(&newer, true), (&older, false)] {
+    for package in [newer_package().unwrap(), package().unwrap()] {
         let prober = Prober::start(lab, Plan::default()).unwrap();
         sleep(MOMENT);
-        let pid = scene.main_pid();
-        scene.install(package);
+        let (pid, release) = (scene.main_pid(), Release::installed(&scene));
+        scene.install(&package);
         sleep(MOMENT);
         let report = prober.stop().unwrap();
         println!("{report}");
         report.expect_only(&LISTED).unwrap();
         assert_ne!(scene.main_pid(), pid);
-        assert_eq!(version().ends_with("+newer"), is_newer, "{}", version());
+        // Another program, which could not use the maps that it found.
+        let after = Release::installed(&scene);
+        println!("{release:?}, then {after:?}");
+        assert!(after.version != release.version && after.maps != release.maps);
+        let entries = machine.check(&["exogate", "allow", "list"]).unwrap();
+        assert!(entries.contains("203.0.113.200"), "{entries}");
     }
+    assert_eq!(Release::installed(&scene), before);
     let config = fs::read_to_string(machine.path("/etc/exogate/exogate.toml")).unwrap();
     assert_eq!(config, CONFIG, "an upgrade changed the configuration");
 
@@ -326,6 +353,7 @@ fn an_rpm_keeps_the_filter_when_it_is_upgraded_and_takes_it_away_when_it_is_eras
     let scene = Scene { machine: Machine::boot(&lab).unwrap(), lab };
     let Scene { machine, lab } = &scene;
     fs::copy(rpm_package().unwrap(), machine.path("/root/exogate.rpm")).unwrap();
+    fs::copy(newer_rpm_package().unwrap(), machine.path("/root/newer.rpm")).unwrap();
     // Its dependencies are told by names of another distribution.
     let rpm = |arguments: &[&str]| {
         machine.check(&[&["rpm", "--force-debian", "--nodeps"], arguments].concat()).unwrap()
@@ -340,9 +368,10 @@ fn an_rpm_keeps_the_filter_when_it_is_upgraded_and_takes_it_away_when_it_is_eras
     let prober = Prober::start(lab, Plan::default()).unwrap();
     sleep(MOMENT);
     let pid = scene.main_pid();
-    rpm(&["--upgrade", "--force", "/root/exogate.rpm"]);
+    rpm(&["--upgrade", "/root/newer.rpm"]);
     sleep(MOMENT);
     let report = prober.stop().unwrap();
+    println!("{report}");
     report.expect_only(&LISTED).unwrap();
     assert_ne!(scene.main_pid(), pid);
     let config = fs::read_to_string(machine.path("/etc/exogate/exogate.toml")).unwrap();
