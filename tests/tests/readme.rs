@@ -84,7 +84,7 @@ impl User {
         let package = package().unwrap();
         user.put(&package, "target/package/release/exogate_1.deb");
         user.put(&package, "older/exogate_1.deb");
-        user.put(&newer_package(&user.lab).unwrap(), "exogate_2.deb");
+        user.put(&newer_package().unwrap(), "exogate_2.deb");
         user
     }
 

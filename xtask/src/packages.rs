@@ -34,6 +34,8 @@ pub(crate) const TEST_PROGRAMS: &[Program] = &[
     Program { name: "c++", package: "g++", why: "builds libFuzzer" },
     Program { name: "curl", package: "curl", why: "is a client that knows NTLM" },
     Program { name: "ethtool", package: "ethtool", why: "readies interfaces for benchmarks" },
+    Program { name: "fish", package: "fish", why: "reads the completions that are for it" },
+    Program { name: "groff", package: "groff-base", why: "reads the manual pages" },
     Program {
         name: "haproxy",
         package: "haproxy",
@@ -96,6 +98,7 @@ pub(crate) const TEST_PROGRAMS: &[Program] = &[
     Program { name: "xz", package: "xz-utils", why: "unpacks modules of guests' kernels" },
     Program { name: "unshare", package: "util-linux", why: "gives the spool a disk that is full" },
     Program { name: "xdp-filter", package: "xdp-tools", why: "is measured beside" },
+    Program { name: "zsh", package: "zsh", why: "reads the completions that are for it" },
 ];
 
 /// Those programs that are not there.

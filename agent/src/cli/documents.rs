@@ -20,7 +20,16 @@ pub(super) fn run(directory: &Path) -> Result<ExitCode, Failure> {
 fn write(directory: &Path) -> io::Result<()> {
     fs::create_dir_all(directory)?;
     for shell in [Shell::Bash, Shell::Fish, Shell::Zsh] {
-        generate_to(shell, &mut Arguments::command(), "exogate", directory)?;
+        generate_to(shell, &mut completed(), "exogate", directory)?;
     }
     clap_mangen::generate_to(Arguments::command().disable_help_subcommand(true), directory)
+}
+
+/// The command line without the commands that are hidden, which completions would show.
+fn completed() -> clap::Command {
+    let all = Arguments::command();
+    clap::Command::new("exogate")
+        .version(env!("CARGO_PKG_VERSION"))
+        .args(all.get_arguments())
+        .subcommands(all.get_subcommands().filter(|command| !command.is_hide_set()))
 }

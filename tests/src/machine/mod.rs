@@ -25,7 +25,7 @@ use nix::{
     unistd::Pid,
 };
 
-pub use self::package::{newer_package, package, rpm_package};
+pub use self::package::{newer_package, newer_rpm_package, package, rpm_package};
 use crate::{
     lab::Lab,
     process::{Output, check, run, wait},

@@ -1,17 +1,18 @@
-//! The packages of the build under test, as `cargo xtask package --development` leaves them.
+//! The packages that `cargo xtask package --development` leaves: of the build under test, and
+//! of a newer version, which is another build with other maps.
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{
-    lab::Lab,
-    process::{agent_binary, check},
-};
+use crate::process::agent_binary;
+
+/// Where the packages lie, below cargo's target directory.
+const THIS: &str = "package/dev";
+const NEWER: &str = "next/target/package/dev";
 
 /// The Debian package of the build under test.
 ///
@@ -19,7 +20,7 @@ use crate::{
 ///
 /// If it was not built, or an older agent was packed.
 pub fn package() -> Result<PathBuf> {
-    built_package("deb")
+    built_package(THIS, "deb")
 }
 
 /// The same for distributions that have rpm.
@@ -28,14 +29,32 @@ pub fn package() -> Result<PathBuf> {
 ///
 /// As for [`package`].
 pub fn rpm_package() -> Result<PathBuf> {
-    built_package("rpm")
+    built_package(THIS, "rpm")
 }
 
-fn built_package(kind: &str) -> Result<PathBuf> {
+/// The Debian package of a newer version.
+///
+/// # Errors
+///
+/// As for [`package`].
+pub fn newer_package() -> Result<PathBuf> {
+    built_package(NEWER, "deb")
+}
+
+/// The same for distributions that have rpm.
+///
+/// # Errors
+///
+/// As for [`package`].
+pub fn newer_rpm_package() -> Result<PathBuf> {
+    built_package(NEWER, "rpm")
+}
+
+fn built_package(place: &str, kind: &str) -> Result<PathBuf> {
     let advice = "build it with `cargo xtask package --development`";
     let agent = agent_binary()?;
     let target = agent.parent().and_then(Path::parent).context("the agent has no target")?;
-    let directory = target.join("package").join("dev");
+    let directory = target.join(place);
     let found = fs::read_dir(&directory).into_iter().flatten().flatten().find_map(|entry| {
         let path = entry.path();
         path.extension().is_some_and(|extension| extension == kind).then_some(path)
@@ -49,24 +68,4 @@ fn built_package(kind: &str) -> Result<PathBuf> {
         package.display()
     );
     Ok(package)
-}
-
-/// [`package`] under a higher version.
-///
-/// # Errors
-///
-/// As for [`package`], or if it cannot be packed again.
-pub fn newer_package(lab: &Lab) -> Result<PathBuf> {
-    let (directory, newer) = (lab.directory().join("newer"), lab.directory().join("newer.deb"));
-    check(Command::new("dpkg-deb").arg("--raw-extract").args([package()?, directory.clone()]), "")?;
-    let control = directory.join("DEBIAN/control");
-    let text = fs::read_to_string(&control)?;
-    let raised = |line: &str| match line.strip_prefix("Version: ") {
-        Some(version) => format!("Version: {version}+newer\n"),
-        None => format!("{line}\n"),
-    };
-    fs::write(&control, text.lines().map(raised).collect::<String>())?;
-    let pack = ["-Zgzip", "-z1", "--root-owner-group", "--build"];
-    check(Command::new("dpkg-deb").args(pack).args([&directory, &newer]), "")?;
-    Ok(newer)
 }

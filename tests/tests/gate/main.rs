@@ -10,7 +10,7 @@
 //! | `refresh` | what a new list does, and when |
 //! | `bad_answers` | what a list that cannot be right does: nothing |
 //! | `bad_input` | what the operator is told who asks for the impossible |
-//! | `metrics_page` | whether the documentation has every metric |
+//! | `metrics_page` | whether the documentation has every metric, and Prometheus takes them |
 //! | `demonstration` | whether `cargo xtask run` shows what it claims |
 
 #![allow(

@@ -1,18 +1,29 @@
-//! The page of all metrics has those that the agent has, and no others.
+//! The page of all metrics has those that the agent has, and no others; and they are what
+//! Prometheus expects.
+//!
+//! All of this is asked of the scrapes of one agent, to which everything has happened that a
+//! metric counts.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path, sync::LazyLock};
 
 use exogate_tests::{
-    agent::{Metrics, Sample, relay::GRAPH},
+    agent::{
+        Metrics, Sample,
+        relay::{EWS, GRAPH},
+    },
     lab::Peer,
     nats::Cluster,
     notification::Notification,
     pega::Pega,
+    server::promtool,
     service::{Fault, On},
 };
 use toml::Table;
 
 use super::{PATIENCE, Scene, count};
+
+/// One with a spool on the disk, and one with a spool on a cluster.
+static SCRAPES: LazyLock<[String; 2]> = LazyLock::new(scrapes);
 
 #[test]
 fn every_metric_is_on_the_page_and_every_metric_on_the_page_exists() {
@@ -22,7 +33,7 @@ fn every_metric_is_on_the_page_and_every_metric_on_the_page_exists() {
     let documented = documented(&text);
     assert!(!documented.is_empty(), "{} has no row for a metric", page.display());
 
-    let exposed = exposed();
+    let exposed: BTreeSet<_> = SCRAPES.iter().flat_map(|scrape| families(scrape)).collect();
     let missing: Vec<_> = exposed.difference(&documented).collect();
     assert!(missing.is_empty(), "not in {}: {missing:?}", page.display());
     let unknown: Vec<_> = documented.difference(&exposed).collect();
@@ -31,25 +42,35 @@ fn every_metric_is_on_the_page_and_every_metric_on_the_page_exists() {
 
 #[test]
 fn every_metric_explains_itself() {
-    let scene = Scene::started();
-    let text = scene.agent.get("/metrics").unwrap().text();
-    for name in families(&text) {
-        let help = text.lines().find_map(|line| line.strip_prefix(&format!("# HELP {name} ")));
-        assert!(
-            help.is_some_and(|help| help.len() > 10 && help.ends_with('.')),
-            "{name}: {help:?}"
-        );
+    for scrape in SCRAPES.iter() {
+        for name in families(scrape) {
+            let help =
+                scrape.lines().find_map(|line| line.strip_prefix(&format!("# HELP {name} ")));
+            assert!(
+                help.is_some_and(|help| help.len() > 10 && help.ends_with('.')),
+                "{name}: {help:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn prometheus_finds_nothing_odd_in_the_metrics() {
+    for scrape in SCRAPES.iter() {
+        promtool(&["check", "metrics"], scrape).unwrap();
     }
 }
 
 #[test]
 fn no_label_has_a_name_that_prometheus_gives_to_its_targets() {
-    let scene = Scene::started();
-    let metrics = scene.agent.metrics().unwrap();
-    let clash =
-        |sample: &&Sample| ["instance", "job"].iter().any(|name| sample.labels.contains_key(*name));
-    let clashes: Vec<_> = metrics.samples().iter().filter(clash).collect();
-    assert!(clashes.is_empty(), "they become exported_instance on scrape: {clashes:?}");
+    for scrape in SCRAPES.iter() {
+        let metrics: Metrics = scrape.parse().unwrap();
+        let clash = |sample: &&Sample| {
+            ["instance", "job"].iter().any(|name| sample.labels.contains_key(*name))
+        };
+        let clashes: Vec<_> = metrics.samples().iter().filter(clash).collect();
+        assert!(clashes.is_empty(), "they become exported_instance on scrape: {clashes:?}");
+    }
 }
 
 /// The names in the first column of the page's tables.
@@ -63,14 +84,17 @@ fn documented(page: &str) -> BTreeSet<String> {
 
 /// What an agent exposes to which everything has happened that a metric counts: both
 /// kinds of feed had a success, a refusal and a failure, and so had the relay, with
-/// each kind of spool.
-fn exposed() -> BTreeSet<String> {
+/// each kind of route and of spool.
+fn scrapes() -> [String; 2] {
     let mut scene = Scene::new();
     let mut pega = Pega::start(&scene.lab, 8080).unwrap();
     let secret = scene.lab.directory().join("client-state");
     fs::write(&secret, "known").unwrap();
     scene.agent.add_relay(&[&pega]).unwrap();
     scene.agent.set("route.graph.client_state_file", secret.to_str().unwrap()).unwrap();
+    for (key, value) in [("kind", "proxy"), ("path_prefix", "/EWS/"), ("upstream", "pega")] {
+        scene.agent.set(&format!("route.exchange.{key}"), value).unwrap();
+    }
     let file = scene.lab.directory().join("probes.txt");
     fs::write(&file, "198.51.100.200\n").unwrap();
     let more = format!(
@@ -97,17 +121,20 @@ fn exposed() -> BTreeSet<String> {
         assert_eq!(sent.answer(&scene.lab, Peer::Graph).unwrap().status, status);
     }
     pega.wait_for(1, PATIENCE).unwrap();
+    for target in [EWS, "/EWS/Exchange.asmx"] {
+        let passed = Notification::ews(target, "one", 1).unwrap();
+        assert_eq!(passed.answer(&scene.lab, Peer::Exchange).unwrap().status, 200);
+    }
     pega.stop();
     let waits = Notification::graph(GRAPH, &["one"], 2, "known");
     assert_eq!(waits.answer(&scene.lab, Peer::Graph).unwrap().status, 202);
-    let mut names = families(&scene.agent.get("/metrics").unwrap().text());
+    let on_disk = scene.agent.get("/metrics").unwrap().text();
 
     let cluster = scene.lab.edge().run(|| Cluster::start(1)).unwrap();
     scene.agent.set("spool.jetstream.servers", cluster.urls()).unwrap();
     scene.agent.set("spool.jetstream.replicas", 1).unwrap();
     scene.agent.restart().unwrap();
-    names.extend(families(&scene.agent.get("/metrics").unwrap().text()));
-    names
+    [on_disk, scene.agent.get("/metrics").unwrap().text()]
 }
 
 /// The families of a scrape that are exogate's own.

@@ -43,6 +43,12 @@ fn the_alerts_of_the_gate_fire_and_resolve() {
     attach_anew(&mut watched, "native");
     watched.resolves("ExogateGenericMode");
 
+    // An operator stops all dropping.
+    watched.agent.print(&["monitor"]).unwrap();
+    watched.fires("ExogateMonitoring");
+    watched.agent.print(&["enforce"]).unwrap();
+    watched.resolves("ExogateMonitoring");
+
     // A stranger sends more than ever.
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {

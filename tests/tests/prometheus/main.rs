@@ -3,7 +3,7 @@
 //!
 //! | module | asks |
 //! |---|---|
-//! | `rules` | whether Prometheus takes rules and metrics, and the page has every alert |
+//! | `rules` | whether Prometheus takes the rules, and the page has every alert |
 //! | `gate`, `feeds`, `relay` | whether each alert fires when its cause is there, and resolves |
 //! | `dashboard` | whether every panel shows something |
 

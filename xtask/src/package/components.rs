@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::command::{capture, cargo, workspace};
+use crate::command::{capture, cargo};
 
 /// Names of files that hold the terms of a crate.
 const LICENCE_FILES: [&str; 6] =
@@ -71,13 +71,13 @@ struct Components {
     edges: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// Writes `exogate.cdx.json` and `THIRD-PARTY-LICENSES` to a directory.
-pub(super) fn write(directory: &Path) -> Result<()> {
+/// Writes `exogate.cdx.json` and `THIRD-PARTY-LICENSES` of a workspace to a directory.
+pub(super) fn write(workspace: &Path, directory: &Path) -> Result<()> {
     let mut components = Components::default();
     for (platform, root) in [(host(), "exogate"), (BPF.to_owned(), "exogate-ebpf")] {
         let mut command = cargo();
         command.args(["metadata", "--format-version=1", "--locked", "--filter-platform"]);
-        let printed = capture(command.arg(&platform).current_dir(workspace()))?;
+        let printed = capture(command.arg(&platform).current_dir(workspace))?;
         let metadata = serde_json::from_str(&printed).context("what cargo metadata printed")?;
         components.add(&metadata, root)?;
     }
