@@ -336,7 +336,7 @@ fn whoever_is_slow_is_cut_off_and_holds_nobody_up() {
     let result = |result| setting.metric("exogate_relay_connections_total", &[("result", result)]);
     assert!(result("header_timeout") >= 90.0);
     assert!(result("handshake_timeout") >= 60.0);
-    assert_eq!(setting.metric("exogate_relay_request_panics_total", &[]), 0.0);
+    assert_eq!(setting.metric("exogate_relay_handler_panics_total", &[]), 0.0);
 }
 
 #[test]

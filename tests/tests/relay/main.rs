@@ -99,8 +99,10 @@ impl Setting {
         path.to_str().unwrap().to_owned()
     }
 
-    /// The sum of a metric.
+    /// The sum of a metric: 0 if nothing was counted yet. A metric that does not exist is
+    /// a mistake of the test, and not 0.
     fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        assert!(is_documented(name), "no metric is called {name}");
         self.agent.metrics().unwrap().sum(name, labels).unwrap_or(0.0)
     }
 
@@ -112,6 +114,14 @@ impl Setting {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// Whether METRICS.md, which another test holds to what there is, has a metric.
+fn is_documented(name: &str) -> bool {
+    const PAGE: &str = include_str!("../../../deploy/prometheus/METRICS.md");
+    let parts = ["_bucket", "_sum", "_count"];
+    let family = parts.iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name);
+    [name, family].iter().any(|name| PAGE.contains(&format!("| `{name}` |")))
 }
 
 fn write_private(path: &Path, text: &str) {
