@@ -18,7 +18,8 @@
 //! | `switched` | connections that change to another protocol, or must not |
 //! | `passthrough` | TLS that is not the relay's |
 //! | `exchange` | whether exchangelib, requests and curl reach an Exchange server |
-//! | `service` | fail-over, draining, limits and the access log of the proxy |
+//! | `failover` | what clients notice when a server of two fails: nothing that they may not |
+//! | `service` | draining, limits and the access log of the proxy |
 //! | `examples` | whether the example configurations start, tunnels included |
 //! | `differential` | whether nginx and haproxy agree on framing |
 //! | `way_out` | notifications of Exchange on-premises to a cloud |
@@ -43,6 +44,7 @@ mod dead_letters;
 mod differential;
 mod examples;
 mod exchange;
+mod failover;
 mod faults;
 mod features;
 mod hostile;

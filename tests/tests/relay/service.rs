@@ -1,10 +1,9 @@
-//! The proxy in the place of a load balancer: fail-over, draining, limits, the access log.
+//! The proxy in the place of a load balancer: draining, limits, the access log.
 
 use std::{
     fs,
     io::{ErrorKind, Read as _},
     net::{SocketAddr, TcpStream},
-    thread,
     time::Duration,
 };
 
@@ -13,7 +12,7 @@ use exogate_tests::{
     lab::{Family, Lab, Peer, edge},
     notification::RELAY_NAME,
     peer::{HTTPS, PATIENCE, Reached},
-    pega::{Mood, Pega},
+    pega::Pega,
 };
 use rustls::pki_types::ServerName;
 use serde_json::Value;
@@ -51,54 +50,6 @@ fn status(lab: &Lab, path: &str) -> u16 {
 
 fn count(server: &Pega, path: &str) -> usize {
     server.received().iter().filter(|request| request.target.starts_with(path)).count()
-}
-
-#[test]
-fn what_may_be_made_twice_does_not_fail_while_servers_do() {
-    let (mut setting, mut servers) = setting();
-    let agent = &mut setting.agent;
-    agent.set("upstream.exchange.balance", "least-connections").unwrap();
-    agent.set("upstream.exchange.health.path", "/ews/healthcheck.htm").unwrap();
-    agent.set("upstream.exchange.health.interval", "1s").unwrap();
-    agent.set("upstream.exchange.health.timeout", "1s").unwrap();
-    agent.start().unwrap();
-    let lab = setting.lab.clone();
-    let (stop, stopped) = std::sync::mpsc::channel::<()>();
-    let load = thread::spawn(move || {
-        let mut statuses = Vec::new();
-        while stopped.try_recv().is_err() {
-            statuses.push(status(&lab, &format!("/EWS/safe/{}", statuses.len())));
-        }
-        statuses
-    });
-    // All that clients ask goes to one of the two, which fails in its way.
-    for mood in [Mood::Resets, Mood::Hangs, Mood::Answers(503, None)] {
-        servers[0].feel(mood);
-        let down = [("server", "127.0.0.1:8091")];
-        setting
-            .agent
-            .wait_until("the server is seen to be down", SOON, |metrics| {
-                metrics.sum("exogate_upstream_up", &down) == Some(0.0)
-            })
-            .unwrap();
-        let before = count(&servers[1], "/EWS/");
-        servers[1].wait_until("it has all of it", SOON, |got| got.len() > before + 3).unwrap();
-        servers[0].feel(Mood::Well);
-        setting
-            .agent
-            .wait_until("the server is back", SOON, |metrics| {
-                metrics.sum("exogate_upstream_up", &down) == Some(1.0)
-            })
-            .unwrap();
-    }
-    servers[0].stop();
-    thread::sleep(Duration::from_secs(2));
-    stop.send(()).unwrap();
-    let statuses = load.join().unwrap();
-    let failed: Vec<_> = statuses.iter().filter(|status| **status != 200).collect();
-    // A 503 of the application itself is an answer; only those of the one mood may show.
-    assert!(failed.iter().all(|status| **status == 503), "{failed:?}");
-    assert!(failed.len() < statuses.len() / 4, "{} of {}", failed.len(), statuses.len());
 }
 
 #[test]
