@@ -187,3 +187,6 @@ impl Room {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
