@@ -18,8 +18,9 @@ use exogate_tests::{
 
 use super::{
     SOON, Setting,
-    hostile::{ENDED, PROXIED, smuggled},
+    hostile::{ENDED, PROXIED},
     identities::add_proxy,
+    smuggling::smuggled,
 };
 
 const NGINX: &str = "

@@ -24,7 +24,7 @@
 //! | `differential` | whether nginx and haproxy agree on framing |
 //! | `way_out` | notifications of Exchange on-premises to a cloud |
 //! | `identities` | whether a server ever takes one client for another: never |
-//! | `hostile`, `hostile_h2` | what a peer that means ill can do: nothing |
+//! | `hostile`, `hostile_h2`, `smuggling` | what a peer that means ill can do: nothing |
 //! | `faults` | what a full disk or a lack of file descriptors does |
 
 #![allow(
@@ -58,6 +58,7 @@ mod proxied;
 mod scan;
 mod secrets;
 mod service;
+mod smuggling;
 mod switched;
 mod way_out;
 
