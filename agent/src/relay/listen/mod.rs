@@ -36,6 +36,8 @@ mod connection;
 mod dormant;
 mod drain;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod guard;
 mod hello;
 mod http;
