@@ -166,7 +166,7 @@ fn a_restart_refuses_no_connection_where_systemd_holds_the_socket() {
 #[test]
 fn the_server_behind_is_verified_and_the_relay_shows_who_it_is() {
     let mut setting = Setting::new();
-    let tls = setting.lab.authority().server("127.0.0.1", true).unwrap();
+    let tls = setting.lab.authority().server(&["127.0.0.1"], true).unwrap();
     let pega = Pega::start_tls(&setting.lab, 8443, tls).unwrap();
     setting.agent.set("upstream.pega.servers", vec![pega.url()]).unwrap();
     setting.agent.set("upstream.pega.breaker.failures", 1).unwrap();
@@ -230,7 +230,7 @@ fn rich_notifications_need_a_token_of_graphs_own() {
     };
 
     let mut setting = Setting::new();
-    let tls = setting.lab.authority().server("127.0.0.1", false).unwrap();
+    let tls = setting.lab.authority().server(&["127.0.0.1"], false).unwrap();
     let mut keys = Pega::start_tls(&setting.lab, 8090, tls).unwrap();
     keys.feel(Mood::Json(json!({ "keys": [key] }).to_string()));
     keys.stop();

@@ -57,7 +57,7 @@ const EXPORTER: &[u8] = b"EXPORTER-Channel-Binding";
 fn the_session_is_that_of_client_and_server() {
     let (mut setting, listener) = setting();
     setting.agent.start().unwrap();
-    let config = setting.lab.authority().server(MAIL, false).unwrap();
+    let config = setting.lab.authority().server(&[MAIL], false).unwrap();
     let server = thread::spawn(move || {
         let (stream, _) = listener.accept().unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
