@@ -25,6 +25,7 @@
 //! | `way_out` | notifications of Exchange on-premises to a cloud |
 //! | `identities` | whether a server ever takes one client for another: never |
 //! | `hostile`, `hostile_h2`, `smuggling` | what a peer that means ill can do: nothing |
+//! | `rfc9113` | what mistakes about HTTP/2 cost |
 //! | `faults` | what a full disk or a lack of file descriptors does |
 
 #![allow(
@@ -55,6 +56,7 @@ mod outage;
 mod passthrough;
 mod peers;
 mod proxied;
+mod rfc9113;
 mod scan;
 mod secrets;
 mod service;
