@@ -8,6 +8,7 @@ use std::{
 };
 
 use exogate_tests::{
+    agent::Agent,
     http::{Get, Response},
     lab::{Family, Lab, Peer, edge},
     notification::RELAY_NAME,
@@ -17,7 +18,7 @@ use exogate_tests::{
 use rustls::pki_types::ServerName;
 use serde_json::Value;
 
-use super::{SOON, Setting, identities::add_proxy};
+use super::{SOON, Setting, identities::add_proxy, proxied::client};
 
 /// A relay that proxies to two servers, not started yet.
 fn setting() -> (Setting, [Pega; 2]) {
@@ -86,11 +87,7 @@ fn an_operator_drains_servers_and_clients_are_told_of_maintenance() {
 
     // Each request has its line, and no line has the secret.
     let log = setting.agent.log();
-    let lines: Vec<Value> = log
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|line| line["target"] == "access")
-        .collect();
+    let lines = access_log(&setting.agent);
     let told: Vec<_> = lines.iter().map(|line| (&line["request"], &line["status"])).collect();
     let expected = serde_json::json!([
         [format!("{RELAY_NAME}/EWS/a?token=..."), 200],
@@ -100,6 +97,16 @@ fn an_operator_drains_servers_and_clients_are_told_of_maintenance() {
     ]);
     assert_eq!(serde_json::json!(told), expected, "{log}");
     assert!(!log.contains("hunter2"), "{log}");
+}
+
+/// The lines of the access log.
+pub(super) fn access_log(agent: &Agent) -> Vec<Value> {
+    agent
+        .log()
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|line| line["target"] == "access")
+        .collect()
 }
 
 #[test]
@@ -131,12 +138,60 @@ fn a_source_has_only_so_many_connections() {
 fn a_source_that_asks_too_often_is_told_to_wait() {
     let (mut setting, servers) = setting();
     setting.agent.listener().unwrap().insert("source_requests".to_owned(), 3.into());
+    setting.agent.set("relay.access_log", true).unwrap();
+    setting.agent.set("log.format", "json").unwrap();
     setting.agent.start().unwrap();
     let statuses: Vec<_> = (0..40).map(|_| status(&setting.lab, "/EWS/often")).collect();
     let refused = statuses.iter().filter(|status| **status == 429).count();
     assert!(refused > 0, "{statuses:?}");
     assert_eq!(count(&servers[0], "/EWS/often"), 40 - refused, "{statuses:?}");
+    let lines = access_log(&setting.agent);
+    let told: Vec<_> = lines.iter().filter(|line| line["reason"] == "source_limit").collect();
+    assert_eq!((lines.len(), told.len()), (40, refused), "each request has its line");
+    let source = Peer::Exchange.address(Family::V4).to_string();
+    for line in told {
+        assert_eq!((&line["status"], &line["method"]), (&429.into(), &"GET".into()), "{line}");
+        assert!(line["source"].as_str().unwrap().starts_with(&source), "{line}");
+        assert!(line["listener"].is_string(), "{line}");
+    }
     let reason = [("reason", "source_limit")];
     let refused = f64::from(u32::try_from(refused).unwrap());
     assert_eq!(setting.metric("exogate_relay_malformed_requests_total", &reason), refused);
+}
+
+#[test]
+fn what_cannot_be_read_in_one_way_has_its_line_in_the_access_log() {
+    let (mut setting, _servers) = setting();
+    setting.agent.set("relay.access_log", true).unwrap();
+    setting.agent.set("log.format", "json").unwrap();
+    setting.agent.start().unwrap();
+    for (head, status) in [
+        ("GET /EWS/a HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "400"),
+        (
+            "POST /EWS/b?token=hunter2 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+            "400",
+        ),
+        ("GET /EWS/c HTTP/1.1\r\nHost: a\r\nNo colon\r\n\r\n", "400"),
+    ] {
+        let mut asks = client(&setting.lab, &[]);
+        assert!(asks.send(head).head().starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+        asks.is_closed();
+    }
+    let told = || {
+        let lines = access_log(&setting.agent);
+        let told = lines.iter().map(|line| [&line["reason"], &line["method"], &line["status"]]);
+        serde_json::json!(told.collect::<Vec<_>>())
+    };
+    // The last one ends its connection a moment after its answer.
+    let expected = serde_json::json!([
+        ["host", "GET", 400],
+        ["transfer_encoding", "POST", 400],
+        ["protocol_error", null, null],
+    ]);
+    let begin = std::time::Instant::now();
+    while told() != expected {
+        assert!(begin.elapsed() < SOON, "{}", told());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(!setting.agent.log().contains("hunter2"));
 }
