@@ -49,6 +49,22 @@ fn certificate(setting: &Setting, name: &str) -> Value {
 }
 
 #[test]
+fn whoever_has_only_ews_of_the_cloud_is_told_at_the_start_that_it_ends() {
+    const WARNING: &str = "where EWS ends on 2027-04-01";
+    let mut setting = Setting::new();
+    setting.agent.settings()["route"].as_table_mut().unwrap().remove("graph").unwrap();
+    setting.agent.start().unwrap();
+    assert_eq!(setting.metric("exogate_relay_only_cloud_ews", &[]), 1.0);
+    let log = setting.agent.log();
+    let told = log.lines().filter(|line| line.contains("WARN") && line.contains(WARNING));
+    assert_eq!(told.count(), 1, "{log}");
+
+    let setting = Setting::started();
+    assert_eq!(setting.metric("exogate_relay_only_cloud_ews", &[]), 0.0);
+    assert!(!setting.agent.log().contains(WARNING), "with Graph there is nothing to say");
+}
+
+#[test]
 fn the_certificate_is_that_of_the_name_that_is_asked_for() {
     let mut setting = Setting::new();
     let other = certificate(&setting, "other.example.com");
