@@ -1,8 +1,10 @@
-"""Many users at once, each authenticated by NTLM (requests-ntlm) or Negotiate (pyspnego) on
-connections that are kept, with time-outs, resets and repetitions among their requests.
+"""Many users at once, each authenticated by NTLM (requests-ntlm, and curl for every fourth
+user) or Negotiate (pyspnego) on connections that are kept, with time-outs, resets and
+repetitions among their requests.
 Arguments: the URL that ends with a slash, the address that it leads to, the file of the
 authority, the scheme, the number of users and of requests of each. Prints what they were told
-as JSON: how many answers there were, and which were for somebody else."""
+as JSON: how many answers there were, how many of them to curl, and which were for somebody
+else."""
 
 import base64
 import hashlib
@@ -11,7 +13,9 @@ import json
 import random
 import socket
 import ssl
+import subprocess
 import sys
+import tempfile
 import threading
 import urllib.parse
 
@@ -26,7 +30,7 @@ resolve = socket.getaddrinfo
 socket.getaddrinfo = lambda host, *rest, **named: resolve(address, *rest, **named)
 
 lock = threading.Lock()
-result = {"answers": 0, "wrong": [], "failures": {}, "anonymous": [], "unexpected": []}
+result = {"answers": 0, "curl": 0, "wrong": [], "failures": {}, "anonymous": [], "unexpected": []}
 PATIENCE = 60
 
 
@@ -54,6 +58,43 @@ class Ntlm:
                 answer.raw.read(part)
                 return None
             return answer.status_code, answer.content
+
+
+class Curl:
+    """A user with curl, whose NTLM is its own. Each process asks twice on one connection."""
+
+    def __init__(self, number):
+        self.name = f"user{number}"
+        self.secret = f"EXAMPLE\\{self.name}:password{number}"
+        self.host = urllib.parse.urlsplit(url).hostname
+
+    def again(self):
+        """Nothing is kept."""
+
+    def ask(self, path, body, timeout=PATIENCE, part=None):
+        command = ["curl", "--silent", "--show-error", "--cacert", authority, "--ntlm",
+                   "--user", self.secret, "--resolve", f"{self.host}:443:{address}",
+                   "--noproxy", "*", "--fail-early", "--header", f"X-User: {self.name}",
+                   "--data-binary", "@-", "--max-time", str(timeout),
+                   "--write-out", "%{http_code}\n"]
+        if part is not None:
+            command += ["--limit-rate", "100k", "--max-time", "0.5"]
+        with tempfile.TemporaryDirectory() as directory:
+            files = [f"{directory}/{number}" for number in range(2)]
+            for file in files:
+                command += ["--output", file, url + path]
+            done = subprocess.run(command, input=body, capture_output=True, check=False)
+            if done.returncode != 0:
+                raise ConnectionError(done.stderr.decode())
+            answers = []
+            for line, file in zip(done.stdout.decode().splitlines(), files, strict=True):
+                with open(file, "rb") as content:
+                    answers.append((int(line), content.read()))
+        first, second = answers
+        if first != second:
+            with lock:
+                result["wrong"].append([f"curl was told {first} and {second}", self.name])
+        return first
 
 
 class Negotiate:
@@ -117,7 +158,8 @@ def anonymous():
 
 def user(number):
     chance = random.Random(number)
-    client = (Ntlm if scheme == "NTLM" else Negotiate)(number)
+    kind_of_client = Negotiate if scheme != "NTLM" else Curl if number % 4 == 3 else Ntlm
+    client = kind_of_client(number)
     for _ in range(int(count)):
         body = chance.randbytes(chance.choice([0, 10, 3000, 100_000]))
         kind = chance.choices(
@@ -151,6 +193,7 @@ def user(number):
                 continue
             told = json.loads(content)
             result["answers"] += 1
+            result["curl"] += isinstance(client, Curl)
             wanted = [f"EXAMPLE\\{client.name}", hashlib.sha256(body).hexdigest()]
             if [told["believed"], told["digest"]] != wanted:
                 result["wrong"].append([told, client.name])

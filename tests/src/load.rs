@@ -143,6 +143,26 @@ impl Report {
     }
 }
 
+impl Report {
+    /// What arrived at the far end although its sender was not told that it was accepted:
+    /// it was taken, and broken off before the answer.
+    ///
+    /// # Errors
+    ///
+    /// If something else arrived.
+    pub fn unacknowledged(&self, received: &[Received]) -> Result<BTreeSet<(String, u64)>> {
+        let mut unacknowledged = BTreeSet::new();
+        for request in received {
+            let (name, number) = identify(&request.body)?;
+            let numbers = self.acknowledged.get(&name);
+            if !numbers.is_some_and(|numbers| numbers.contains(&number)) {
+                unacknowledged.insert((name, number));
+            }
+        }
+        Ok(unacknowledged)
+    }
+}
+
 impl Load {
     /// Lets so many subscriptions notify from the sender of Graph notifications, one
     /// after the other or with a pause between.
@@ -152,6 +172,15 @@ impl Load {
     /// If the sender's host cannot be entered.
     pub fn start(lab: &Lab, target: &str, subscriptions: usize, pause: Duration) -> Result<Self> {
         Self::start_at(lab, target, 0..subscriptions, pause)
+    }
+
+    /// The same with a new connection for each notification, as Exchange has it.
+    ///
+    /// # Errors
+    ///
+    /// See [`Load::start`].
+    pub fn start_anew(lab: &Lab, target: &str, subscriptions: usize) -> Result<Self> {
+        Self::start_with(lab, target, 0..subscriptions, Duration::ZERO, true)
     }
 
     /// The same with the subscriptions of these numbers, beside those of others.
@@ -165,6 +194,16 @@ impl Load {
         subscriptions: Range<usize>,
         pause: Duration,
     ) -> Result<Self> {
+        Self::start_with(lab, target, subscriptions, pause, false)
+    }
+
+    fn start_with(
+        lab: &Lab,
+        target: &str,
+        subscriptions: Range<usize>,
+        pause: Duration,
+        anew: bool,
+    ) -> Result<Self> {
         let shared = Arc::new(Shared::default());
         let connector = TlsConnector::from(lab.authority().client()?);
         let target: Arc<str> = target.into();
@@ -174,7 +213,7 @@ impl Load {
                 let (shared, connector) = (Arc::clone(&all), connector.clone());
                 let target = Arc::clone(&target);
                 tokio::spawn(async move {
-                    notify(&shared, &connector, &target, &name(number), pause).await;
+                    notify(&shared, &connector, &target, &name(number), pause, anew).await;
                 })
             });
             futures_util::future::join_all(senders).await;
@@ -251,6 +290,7 @@ async fn notify(
     target: &str,
     subscription: &str,
     pause: Duration,
+    anew: bool,
 ) {
     let mut connection = None;
     let mut number = 0u64;
@@ -272,7 +312,7 @@ async fn notify(
             connection = None;
         }
         lock(&shared.report).record(subscription, number, status, begin.elapsed());
-        if connection.as_ref().is_some_and(SendRequest::is_closed) {
+        if anew || connection.as_ref().is_some_and(SendRequest::is_closed) {
             connection = None;
         }
         if !pause.is_zero() {

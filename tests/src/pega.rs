@@ -101,8 +101,18 @@ pub struct Pega {
 #[derive(Debug)]
 struct State {
     mood: Mutex<Mood>,
+    /// How it feels about a path alone.
+    about: Mutex<Option<(String, Mood)>>,
+    arrived: Mutex<Vec<String>>,
     received: Mutex<Vec<Received>>,
     connections: AtomicU64,
+}
+
+impl State {
+    fn mood(&self, path: &str) -> Mood {
+        let about = lock(&self.about).clone().filter(|(about, _)| about == path);
+        about.map_or_else(|| lock(&self.mood).clone(), |(_, mood)| mood)
+    }
 }
 
 impl Pega {
@@ -127,6 +137,8 @@ impl Pega {
     fn start_with(lab: &Lab, port: u16, tls: Option<Arc<ServerConfig>>) -> Result<Self> {
         let state = State {
             mood: Mutex::new(Mood::Well),
+            about: Mutex::default(),
+            arrived: Mutex::default(),
             received: Mutex::default(),
             connections: AtomicU64::new(0),
         };
@@ -145,6 +157,12 @@ impl Pega {
     /// Changes how it answers, from the next request on.
     pub fn feel(&self, mood: Mood) {
         *lock(&self.state.mood) = mood;
+    }
+
+    /// Changes how it answers requests for a path, its health page for instance. About
+    /// everything else it feels as before.
+    pub fn feel_about(&self, path: &str, mood: Mood) {
+        *lock(&self.state.about) = Some((path.to_owned(), mood));
     }
 
     /// Stops it: connections are refused.
@@ -170,6 +188,13 @@ impl Pega {
     #[must_use]
     pub fn received(&self) -> Vec<Received> {
         lock(&self.state.received).clone()
+    }
+
+    /// Path and query of every request that came whole, in the order of arrival, whatever
+    /// became of it.
+    #[must_use]
+    pub fn arrived(&self) -> Vec<String> {
+        lock(&self.state.arrived).clone()
     }
 
     /// Every request that it took.
@@ -265,7 +290,8 @@ async fn answer(
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
     let target = head.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
-    let mood = lock(&state.mood).clone();
+    lock(&state.arrived).push(target.clone());
+    let mood = state.mood(head.uri.path());
     let mut received = Received { target, headers: head.headers, body, status: None, connection };
     if let Mood::Slow(time) = mood {
         tokio::time::sleep(time).await;

@@ -135,14 +135,14 @@ impl Authority {
         Ok(Arc::new(config))
     }
 
-    /// A server of this name or address; it may ask its clients for a certificate of this
+    /// A server of these names or addresses; it may ask its clients for a certificate of this
     /// authority.
     ///
     /// # Errors
     ///
     /// If the name cannot be one.
-    pub fn server(&self, name: &str, asks_clients: bool) -> Result<Arc<ServerConfig>> {
-        let key = self.issue(&[name], Validity::Now)?;
+    pub fn server(&self, names: &[&str], asks_clients: bool) -> Result<Arc<ServerConfig>> {
+        let key = self.issue(names, Validity::Now)?;
         if !asks_clients {
             return server(key);
         }

@@ -33,6 +33,24 @@ fn the_example_file_shows_the_defaults() {
 }
 
 #[test]
+fn every_configuration_in_the_readme_is_taken_as_it_stands() {
+    const README: &str = include_str!("../../../README.md");
+    let blocks: Vec<_> = README
+        .split("```toml\n")
+        .skip(1)
+        .map(|text| text.split_once("```").expect("a block ends").0)
+        .collect();
+    assert!(blocks.len() >= 5, "{blocks:?}");
+    let mut kinds = Vec::new();
+    for block in blocks {
+        let config = parse(block).unwrap_or_else(|error| panic!("{error}\n{block}"));
+        kinds.extend(config.relay.routes.iter().map(|route| route.kind.name()));
+    }
+    kinds.sort_unstable();
+    assert_eq!(kinds, ["ews", "graph", "proxy"], "the relay and the proxy are among them");
+}
+
+#[test]
 fn the_example_file_shows_every_option() {
     // Commented options are those without a default.
     let uncommented: String = EXAMPLE

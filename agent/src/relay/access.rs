@@ -1,10 +1,18 @@
 //! The access log: a line for each request, at the target `access`.
 //!
+//! What the listener refuses has its line too: a request that is framed in two ways, or
+//! one too many of its source. So has a connection that breaks the protocol, though there
+//! is no request to tell of, and one whose TLS is passed on, when it ends. Connections that
+//! bring no request, or end before there is TLS, have none; metrics count them.
+//!
 //! It holds what is needed to find a request again, and no secret: of the query the
 //! names of the parameters, of paths that nobody may guess nothing, of credentials the
 //! scheme. A body shows only by the size of the answer, if that is announced.
 
-use std::time::Duration;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use hyper::{HeaderMap, Method, Response, StatusCode, body::Body as _, header::AUTHORIZATION};
 
@@ -58,17 +66,60 @@ impl Entry {
     }
 }
 
-/// Writes a request that no route takes.
-pub(super) fn refused(peer: &Peer, method: &Method, reason: &str, status: StatusCode) {
+/// Writes a request that no route takes, or that cannot be read.
+pub(super) fn refused(
+    peer: &Peer,
+    method: Option<&Method>,
+    reason: &str,
+    status: Option<StatusCode>,
+) {
     tracing::info!(
         target: "access",
         source = %peer.source,
         listener = &*peer.listener,
-        %method,
+        method = method.map(Method::as_str),
         reason,
-        status = status.as_u16(),
+        status = status.map(|status| status.as_u16()),
         "request"
     );
+}
+
+/// A connection that is passed on. Dropped, it is written, however the connection ended.
+pub(super) struct PassedOn {
+    /// None: nothing is logged.
+    peer: Option<Arc<Peer>>,
+    passthrough: String,
+    since: Instant,
+    result: &'static str,
+}
+
+impl PassedOn {
+    /// Begins; until more is known, it was cut off.
+    pub(super) fn new(peer: Option<Arc<Peer>>, passthrough: &str) -> Self {
+        let passthrough = passthrough.to_owned();
+        Self { peer, passthrough, since: Instant::now(), result: "cut" }
+    }
+
+    /// It ended so.
+    pub(super) const fn ended(&mut self, result: &'static str) {
+        self.result = result;
+    }
+}
+
+impl Drop for PassedOn {
+    fn drop(&mut self) {
+        let Some(peer) = &self.peer else { return };
+        tracing::info!(
+            target: "access",
+            source = %peer.source,
+            listener = &*peer.listener,
+            passthrough = self.passthrough,
+            request = peer.server_name,
+            result = self.result,
+            seconds = self.since.elapsed().as_secs_f64(),
+            "connection"
+        );
+    }
 }
 
 /// The scheme of credentials; a word that is none may be a secret.

@@ -30,6 +30,8 @@ mod access;
 pub mod deliver;
 pub mod ews;
 mod forward;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod graph;
 pub mod listen;
 mod proxy;

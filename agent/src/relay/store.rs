@@ -30,6 +30,12 @@ const PAUSE: Duration = Duration::from_secs(3);
 pub(super) struct OpenSpool(Arc<OnceLock<Arc<dyn Spool>>>);
 
 impl OpenSpool {
+    /// One that is open.
+    #[cfg(test)]
+    pub(super) fn opened(spool: Arc<dyn Spool>) -> Self {
+        Self(Arc::new(spool.into()))
+    }
+
     /// The spool, if it is open.
     pub(super) fn get(&self) -> Option<&Arc<dyn Spool>> {
         self.0.get()

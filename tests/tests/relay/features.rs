@@ -49,6 +49,22 @@ fn certificate(setting: &Setting, name: &str) -> Value {
 }
 
 #[test]
+fn whoever_has_only_ews_of_the_cloud_is_told_at_the_start_that_it_ends() {
+    const WARNING: &str = "where EWS ends on 2027-04-01";
+    let mut setting = Setting::new();
+    setting.agent.settings()["route"].as_table_mut().unwrap().remove("graph").unwrap();
+    setting.agent.start().unwrap();
+    assert_eq!(setting.metric("exogate_relay_only_cloud_ews", &[]), 1.0);
+    let log = setting.agent.log();
+    let told = log.lines().filter(|line| line.contains("WARN") && line.contains(WARNING));
+    assert_eq!(told.count(), 1, "{log}");
+
+    let setting = Setting::started();
+    assert_eq!(setting.metric("exogate_relay_only_cloud_ews", &[]), 0.0);
+    assert!(!setting.agent.log().contains(WARNING), "with Graph there is nothing to say");
+}
+
+#[test]
 fn the_certificate_is_that_of_the_name_that_is_asked_for() {
     let mut setting = Setting::new();
     let other = certificate(&setting, "other.example.com");
@@ -166,7 +182,7 @@ fn a_restart_refuses_no_connection_where_systemd_holds_the_socket() {
 #[test]
 fn the_server_behind_is_verified_and_the_relay_shows_who_it_is() {
     let mut setting = Setting::new();
-    let tls = setting.lab.authority().server("127.0.0.1", true).unwrap();
+    let tls = setting.lab.authority().server(&["127.0.0.1"], true).unwrap();
     let pega = Pega::start_tls(&setting.lab, 8443, tls).unwrap();
     setting.agent.set("upstream.pega.servers", vec![pega.url()]).unwrap();
     setting.agent.set("upstream.pega.breaker.failures", 1).unwrap();
@@ -230,7 +246,7 @@ fn rich_notifications_need_a_token_of_graphs_own() {
     };
 
     let mut setting = Setting::new();
-    let tls = setting.lab.authority().server("127.0.0.1", false).unwrap();
+    let tls = setting.lab.authority().server(&["127.0.0.1"], false).unwrap();
     let mut keys = Pega::start_tls(&setting.lab, 8090, tls).unwrap();
     keys.feel(Mood::Json(json!({ "keys": [key] }).to_string()));
     keys.stop();

@@ -74,6 +74,8 @@ fn no_identity_crosses(scheme: &str) {
     assert!(!anonymous.is_empty() && anonymous.iter().all(|status| status == 401), "{told}");
     assert_eq!(seen["refused"].as_array().unwrap(), &none, "a handshake lost its connection");
     assert_eq!(seen["users"].as_object().unwrap().len(), users, "all were authenticated");
+    let curl = told["curl"].as_u64().unwrap();
+    assert_eq!(curl > u64::try_from(users * count / 16).unwrap(), scheme == "NTLM", "{told}");
     let answers = told["answers"].as_u64().unwrap();
     assert!(answers > u64::try_from(users * count / 2).unwrap(), "{told}");
 }

@@ -18,12 +18,14 @@
 //! | `switched` | connections that change to another protocol, or must not |
 //! | `passthrough` | TLS that is not the relay's |
 //! | `exchange` | whether exchangelib, requests and curl reach an Exchange server |
-//! | `service` | fail-over, draining, limits and the access log of the proxy |
+//! | `failover` | what clients notice when a server of two fails: nothing that they may not |
+//! | `service` | draining, limits and the access log of the proxy |
 //! | `examples` | whether the example configurations start, tunnels included |
 //! | `differential` | whether nginx and haproxy agree on framing |
 //! | `way_out` | notifications of Exchange on-premises to a cloud |
 //! | `identities` | whether a server ever takes one client for another: never |
-//! | `hostile`, `hostile_h2` | what a peer that means ill can do: nothing |
+//! | `hostile`, `hostile_h2`, `smuggling` | what a peer that means ill can do: nothing |
+//! | `rfc9113` | what mistakes about HTTP/2 cost |
 //! | `faults` | what a full disk or a lack of file descriptors does |
 
 #![allow(
@@ -43,6 +45,7 @@ mod dead_letters;
 mod differential;
 mod examples;
 mod exchange;
+mod failover;
 mod faults;
 mod features;
 mod hostile;
@@ -53,9 +56,11 @@ mod outage;
 mod passthrough;
 mod peers;
 mod proxied;
+mod rfc9113;
 mod scan;
 mod secrets;
 mod service;
+mod smuggling;
 mod switched;
 mod way_out;
 
@@ -99,8 +104,10 @@ impl Setting {
         path.to_str().unwrap().to_owned()
     }
 
-    /// The sum of a metric.
+    /// The sum of a metric: 0 if nothing was counted yet. A metric that does not exist is
+    /// a mistake of the test, and not 0.
     fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        assert!(is_documented(name), "no metric is called {name}");
         self.agent.metrics().unwrap().sum(name, labels).unwrap_or(0.0)
     }
 
@@ -112,6 +119,14 @@ impl Setting {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// Whether METRICS.md, which another test holds to what there is, has a metric.
+fn is_documented(name: &str) -> bool {
+    const PAGE: &str = include_str!("../../../deploy/prometheus/METRICS.md");
+    let parts = ["_bucket", "_sum", "_count"];
+    let family = parts.iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name);
+    [name, family].iter().any(|name| PAGE.contains(&format!("| `{name}` |")))
 }
 
 fn write_private(path: &Path, text: &str) {

@@ -17,7 +17,7 @@ use exogate_tests::{
 };
 use rustls::{ClientConnection, ServerConnection, StreamOwned, pki_types::ServerName};
 
-use super::{Setting, identities::add_proxy};
+use super::{Setting, identities::add_proxy, service::access_log};
 
 /// The name whose TLS is the server's own.
 const MAIL: &str = "mail.example.com";
@@ -56,8 +56,10 @@ const EXPORTER: &[u8] = b"EXPORTER-Channel-Binding";
 #[test]
 fn the_session_is_that_of_client_and_server() {
     let (mut setting, listener) = setting();
+    setting.agent.set("relay.access_log", true).unwrap();
+    setting.agent.set("log.format", "json").unwrap();
     setting.agent.start().unwrap();
-    let config = setting.lab.authority().server(MAIL, false).unwrap();
+    let config = setting.lab.authority().server(&[MAIL], false).unwrap();
     let server = thread::spawn(move || {
         let (stream, _) = listener.accept().unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -93,6 +95,12 @@ fn the_session_is_that_of_client_and_server() {
             metrics.sum("exogate_relay_connections_total", &passed) == Some(1.0)
         })
         .unwrap();
+    let lines = access_log(&setting.agent);
+    let [line] = lines.as_slice() else { panic!("one connection, one line: {lines:#?}") };
+    let told = ["passthrough", "request", "result"].map(|field| line[field].as_str().unwrap());
+    assert_eq!(told, ["mail", MAIL, "passed_on"]);
+    let source = Peer::Exchange.address(Family::V4).to_string();
+    assert!(line["source"].as_str().unwrap().starts_with(&source), "{line}");
 }
 
 #[test]

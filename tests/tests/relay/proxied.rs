@@ -12,6 +12,7 @@ use exogate_tests::{
     lab::{Family, Lab, Peer, edge},
     notification::RELAY_NAME,
     peer::HTTPS,
+    process,
 };
 use rustls::{ClientConnection, StreamOwned, pki_types::ServerName};
 
@@ -216,6 +217,36 @@ fn a_client_that_waits_for_the_server_is_not_slow() {
     assert_eq!(upstream.take(5), "12345");
     upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
     assert!(asks.head().starts_with("HTTP/1.1 200 "));
+}
+
+#[test]
+fn who_is_silent_for_long_is_asked_by_the_kernel_on_both_sides() {
+    let (setting, server) = started();
+    let mut asks = client(&setting.lab, &[]);
+    asks.send(&format!("GET /EWS/stream HTTP/1.1\r\nHost: {RELAY_NAME}\r\n\r\n"));
+    let mut upstream = server.accept();
+    upstream.head();
+    let port = server.0.local_addr().unwrap().port();
+    for end in [format!("sport = :{HTTPS}"), format!("dport = :{port}")] {
+        let mut command = setting.lab.edge().command("ss");
+        command.args(["-H", "-t", "-n", "-o", "state", "established", &end]);
+        let begin = std::time::Instant::now();
+        loop {
+            let shown = process::run(&mut command, PATIENCE).unwrap().stdout;
+            let timers: Vec<_> = shown.lines().map(|line| line.split("timer:").nth(1)).collect();
+            // Another timer runs as long as what was sent is not acknowledged.
+            let is_asked = |timer: &Option<&str>| {
+                timer.is_some_and(|timer| {
+                    timer.starts_with("(keepalive,5") || timer.starts_with("(keepalive,1min")
+                })
+            };
+            if !timers.is_empty() && timers.iter().all(is_asked) {
+                break;
+            }
+            assert!(begin.elapsed() < PATIENCE, "{end}: {shown}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
 }
 
 #[test]

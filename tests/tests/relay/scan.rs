@@ -10,10 +10,19 @@ use exogate_tests::{
 
 use super::Setting;
 
-/// The longest that it may take. It asks a few hundred times, each time by a process.
-const SCAN: Duration = Duration::from_secs(600);
+/// The longest that it may take. It asks a few hundred times, each time by a process; a long
+/// trial asks some thousand times.
+fn patience() -> Duration {
+    Duration::from_secs(if is_soak() { 3600 } else { 600 })
+}
 
-/// What it looks at: versions, the certificate and what the handshake says, and those
+/// A long trial looks at all that it knows: each cipher, each curve, each fault with a name,
+/// what the answers say, and which clients there are in the world could connect.
+fn is_soak() -> bool {
+    std::env::var_os("EXOGATE_SOAK").is_some()
+}
+
+/// What it looks at otherwise: versions, the certificate and what the handshake says, and those
 /// faults with a name that it finds with few connections. Each takes a process or two, and
 /// a busy machine a second for each; lists of ciphers take minutes.
 const CHECKS: &[&str] = &[
@@ -26,6 +35,19 @@ const CHECKS: &[&str] = &[
     "--poodle",
     "--drown",
     "--logjam",
+];
+
+/// What it looks at in a long trial.
+const ALL: &[&str] = &[
+    "--protocols",
+    "--std",
+    "--fs",
+    "--server-preference",
+    "--server-defaults",
+    "--headers",
+    "--vulnerable",
+    "--each-cipher",
+    "--client-simulation",
 ];
 
 /// Findings that are about the certificates of the lab, and not about the relay.
@@ -49,13 +71,13 @@ fn testssl_finds_no_fault() {
         .args(["--mount", "sh", "-c", &mount, "testssl"])
         .args(["--quiet", "--color", "0", "--warnings", "batch", "--nodns", "none"])
         .args(["--connect-timeout", "5", "--openssl-timeout", "5"])
-        .args(CHECKS)
+        .args(if is_soak() { ALL } else { CHECKS })
         .arg("--jsonfile")
         .arg(&found)
         .arg("--ip")
         .arg(edge(Family::V4).to_string())
         .arg(format!("{RELAY_NAME}:443"));
-    let output = process::run(&mut command, SCAN).unwrap();
+    let output = process::run(&mut command, patience()).unwrap();
     let found = fs::read_to_string(found).unwrap_or_default();
     let findings: serde_json::Value = serde_json::from_str(&found)
         .unwrap_or_else(|error| panic!("{error}: {found}\n{}{}", output.stdout, output.stderr));

@@ -1,24 +1,24 @@
-//! The proxy in the place of a load balancer: fail-over, draining, limits, the access log.
+//! The proxy in the place of a load balancer: draining, limits, the access log.
 
 use std::{
     fs,
     io::{ErrorKind, Read as _},
     net::{SocketAddr, TcpStream},
-    thread,
     time::Duration,
 };
 
 use exogate_tests::{
+    agent::Agent,
     http::{Get, Response},
     lab::{Family, Lab, Peer, edge},
     notification::RELAY_NAME,
     peer::{HTTPS, PATIENCE, Reached},
-    pega::{Mood, Pega},
+    pega::Pega,
 };
 use rustls::pki_types::ServerName;
 use serde_json::Value;
 
-use super::{SOON, Setting, identities::add_proxy};
+use super::{SOON, Setting, identities::add_proxy, proxied::client};
 
 /// A relay that proxies to two servers, not started yet.
 fn setting() -> (Setting, [Pega; 2]) {
@@ -51,54 +51,6 @@ fn status(lab: &Lab, path: &str) -> u16 {
 
 fn count(server: &Pega, path: &str) -> usize {
     server.received().iter().filter(|request| request.target.starts_with(path)).count()
-}
-
-#[test]
-fn what_may_be_made_twice_does_not_fail_while_servers_do() {
-    let (mut setting, mut servers) = setting();
-    let agent = &mut setting.agent;
-    agent.set("upstream.exchange.balance", "least-connections").unwrap();
-    agent.set("upstream.exchange.health.path", "/ews/healthcheck.htm").unwrap();
-    agent.set("upstream.exchange.health.interval", "1s").unwrap();
-    agent.set("upstream.exchange.health.timeout", "1s").unwrap();
-    agent.start().unwrap();
-    let lab = setting.lab.clone();
-    let (stop, stopped) = std::sync::mpsc::channel::<()>();
-    let load = thread::spawn(move || {
-        let mut statuses = Vec::new();
-        while stopped.try_recv().is_err() {
-            statuses.push(status(&lab, &format!("/EWS/safe/{}", statuses.len())));
-        }
-        statuses
-    });
-    // All that clients ask goes to one of the two, which fails in its way.
-    for mood in [Mood::Resets, Mood::Hangs, Mood::Answers(503, None)] {
-        servers[0].feel(mood);
-        let down = [("server", "127.0.0.1:8091")];
-        setting
-            .agent
-            .wait_until("the server is seen to be down", SOON, |metrics| {
-                metrics.sum("exogate_upstream_up", &down) == Some(0.0)
-            })
-            .unwrap();
-        let before = count(&servers[1], "/EWS/");
-        servers[1].wait_until("it has all of it", SOON, |got| got.len() > before + 3).unwrap();
-        servers[0].feel(Mood::Well);
-        setting
-            .agent
-            .wait_until("the server is back", SOON, |metrics| {
-                metrics.sum("exogate_upstream_up", &down) == Some(1.0)
-            })
-            .unwrap();
-    }
-    servers[0].stop();
-    thread::sleep(Duration::from_secs(2));
-    stop.send(()).unwrap();
-    let statuses = load.join().unwrap();
-    let failed: Vec<_> = statuses.iter().filter(|status| **status != 200).collect();
-    // A 503 of the application itself is an answer; only those of the one mood may show.
-    assert!(failed.iter().all(|status| **status == 503), "{failed:?}");
-    assert!(failed.len() < statuses.len() / 4, "{} of {}", failed.len(), statuses.len());
 }
 
 #[test]
@@ -135,11 +87,7 @@ fn an_operator_drains_servers_and_clients_are_told_of_maintenance() {
 
     // Each request has its line, and no line has the secret.
     let log = setting.agent.log();
-    let lines: Vec<Value> = log
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|line| line["target"] == "access")
-        .collect();
+    let lines = access_log(&setting.agent);
     let told: Vec<_> = lines.iter().map(|line| (&line["request"], &line["status"])).collect();
     let expected = serde_json::json!([
         [format!("{RELAY_NAME}/EWS/a?token=..."), 200],
@@ -149,6 +97,16 @@ fn an_operator_drains_servers_and_clients_are_told_of_maintenance() {
     ]);
     assert_eq!(serde_json::json!(told), expected, "{log}");
     assert!(!log.contains("hunter2"), "{log}");
+}
+
+/// The lines of the access log.
+pub(super) fn access_log(agent: &Agent) -> Vec<Value> {
+    agent
+        .log()
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|line| line["target"] == "access")
+        .collect()
 }
 
 #[test]
@@ -180,12 +138,60 @@ fn a_source_has_only_so_many_connections() {
 fn a_source_that_asks_too_often_is_told_to_wait() {
     let (mut setting, servers) = setting();
     setting.agent.listener().unwrap().insert("source_requests".to_owned(), 3.into());
+    setting.agent.set("relay.access_log", true).unwrap();
+    setting.agent.set("log.format", "json").unwrap();
     setting.agent.start().unwrap();
     let statuses: Vec<_> = (0..40).map(|_| status(&setting.lab, "/EWS/often")).collect();
     let refused = statuses.iter().filter(|status| **status == 429).count();
     assert!(refused > 0, "{statuses:?}");
     assert_eq!(count(&servers[0], "/EWS/often"), 40 - refused, "{statuses:?}");
+    let lines = access_log(&setting.agent);
+    let told: Vec<_> = lines.iter().filter(|line| line["reason"] == "source_limit").collect();
+    assert_eq!((lines.len(), told.len()), (40, refused), "each request has its line");
+    let source = Peer::Exchange.address(Family::V4).to_string();
+    for line in told {
+        assert_eq!((&line["status"], &line["method"]), (&429.into(), &"GET".into()), "{line}");
+        assert!(line["source"].as_str().unwrap().starts_with(&source), "{line}");
+        assert!(line["listener"].is_string(), "{line}");
+    }
     let reason = [("reason", "source_limit")];
     let refused = f64::from(u32::try_from(refused).unwrap());
     assert_eq!(setting.metric("exogate_relay_malformed_requests_total", &reason), refused);
+}
+
+#[test]
+fn what_cannot_be_read_in_one_way_has_its_line_in_the_access_log() {
+    let (mut setting, _servers) = setting();
+    setting.agent.set("relay.access_log", true).unwrap();
+    setting.agent.set("log.format", "json").unwrap();
+    setting.agent.start().unwrap();
+    for (head, status) in [
+        ("GET /EWS/a HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "400"),
+        (
+            "POST /EWS/b?token=hunter2 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+            "400",
+        ),
+        ("GET /EWS/c HTTP/1.1\r\nHost: a\r\nNo colon\r\n\r\n", "400"),
+    ] {
+        let mut asks = client(&setting.lab, &[]);
+        assert!(asks.send(head).head().starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+        asks.is_closed();
+    }
+    let told = || {
+        let lines = access_log(&setting.agent);
+        let told = lines.iter().map(|line| [&line["reason"], &line["method"], &line["status"]]);
+        serde_json::json!(told.collect::<Vec<_>>())
+    };
+    // The last one ends its connection a moment after its answer.
+    let expected = serde_json::json!([
+        ["host", "GET", 400],
+        ["transfer_encoding", "POST", 400],
+        ["protocol_error", null, null],
+    ]);
+    let begin = std::time::Instant::now();
+    while told() != expected {
+        assert!(begin.elapsed() < SOON, "{}", told());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(!setting.agent.log().contains("hunter2"));
 }

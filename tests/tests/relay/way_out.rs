@@ -18,11 +18,11 @@ use exogate_tests::{
 use super::{SOON, Setting};
 
 /// The name of Pega's host, which only the proxy can resolve.
-const CLOUD: &str = "company.pegacloud.example.com";
+pub(super) const CLOUD: &str = "company.pegacloud.example.com";
 
 /// A proxy on the edge host's loopback, that leads all tunnels to one port there. What it
 /// is asked comes out of the channel.
-fn proxy(lab: &Lab, to: u16) -> (u16, Receiver<String>) {
+pub(super) fn proxy(lab: &Lab, to: u16) -> (u16, Receiver<String>) {
     let listener = lab.edge().run(|| Ok(TcpListener::bind("127.0.0.1:0")?)).unwrap();
     let port = listener.local_addr().unwrap().port();
     let (asked, heads) = channel();
@@ -56,7 +56,7 @@ fn proxy(lab: &Lab, to: u16) -> (u16, Receiver<String>) {
 #[test]
 fn notifications_of_exchange_go_out_through_a_proxy() {
     let mut setting = Setting::new();
-    let tls = setting.lab.authority().server(CLOUD, false).unwrap();
+    let tls = setting.lab.authority().server(&[CLOUD], false).unwrap();
     let cloud = Pega::start_tls(&setting.lab, 8443, tls).unwrap();
     let (port, asked) = proxy(&setting.lab, 8443);
     let authority = setting.lab.ca_file().to_str().unwrap().to_owned();

@@ -1,8 +1,8 @@
 //! The relay: `[[listener]]`, `[route.NAME]`, `[passthrough.NAME]`, `[upstream.NAME]`, `[spool]` and
 //! `[relay]`.
 //!
-//! Without a listener there is no relay, and the agent is a filter alone. Names
-//! are resolved here: a [`Route`] knows its upstream by its place. Secrets are
+//! Without a listener there is no relay, and the agent is a filter alone; a route that
+//! nothing can reach is a mistake. Names are resolved here: a [`Route`] knows its upstream by its place. Secrets are
 //! not part of the configuration; it names the files that hold them.
 
 mod listener;
@@ -145,6 +145,12 @@ pub(super) fn resolve(raw: &Raw<'_>) -> Result<Relay, Fault> {
             }
         }
         passthroughs.push(one);
+    }
+    if raw.listeners.is_empty()
+        && let Some(name) = raw.routes.keys().chain(raw.passthroughs.keys()).next()
+    {
+        let message = format!("nothing can reach {}: there is no [[listener]]", name.get_ref());
+        return Err(Fault::new(name.span(), message));
     }
     let mut listeners = Vec::new();
     for listener in raw.listeners {

@@ -142,6 +142,18 @@ fn without_a_listener_there_is_no_relay() {
 }
 
 #[test]
+fn what_nothing_can_reach_is_a_mistake() {
+    for (text, name) in [(WHOLE, "ews"), (PROXY, "exchange"), (PASSTHROUGH, "mail")] {
+        let (_, rest) = text.split_once("[upstream").unwrap();
+        let error = parse(&format!("[upstream{rest}")).unwrap_err();
+        let expected = format!("nothing can reach {name}: there is no [[listener]]");
+        assert!(error.contains(&expected), "{error}");
+    }
+    // A server that nobody uses is none.
+    assert!(parse("[upstream.pega]\nservers = [\"http://192.0.2.1\"]").is_ok());
+}
+
+#[test]
 fn that_all_comes_by_ews_from_the_cloud_is_noticed() {
     let only_ews = WHOLE.replace("kind = \"graph\"", "kind = \"ews\"");
     assert!(!parse(WHOLE).unwrap().only_cloud_ews());

@@ -44,6 +44,8 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use hyper::{StatusCode, body::Bytes};
 use tokio_util::sync::CancellationToken;
 
+#[cfg(fuzzing)]
+pub(in crate::relay) use self::backoff::retry_after;
 pub use self::metrics::Metrics;
 use self::{backoff::Backoff, run::Run, target::Target};
 use crate::relay::{

@@ -150,6 +150,18 @@ impl Claims {
     }
 }
 
+/// The tenant that claims are from. For fuzzing: it must return, whatever they are; they
+/// come behind a signature of Microsoft's.
+///
+/// # Errors
+///
+/// [`BadToken`].
+#[cfg(fuzzing)]
+pub fn tenant(claims: &[u8]) -> Result<Uuid, BadToken> {
+    let claims: Claims = serde_json::from_slice(claims).map_err(|_| BadToken::Malformed)?;
+    claims.tenant()
+}
+
 /// The key that a token names, if it is one of the right kind. For fuzzing, too:
 /// it must return, whatever the text is.
 #[must_use]

@@ -54,6 +54,12 @@ impl RequestBody {
         }
     }
 
+    /// One that may take as long as it wants.
+    #[cfg(test)]
+    pub(in crate::relay) fn of(incoming: Incoming) -> Self {
+        Self::new(incoming, Activity::new(true), Duration::from_secs(3600))
+    }
+
     /// The same with `body_timeout` as the limit for each part, for bodies that may be
     /// as large as they want to be slow.
     #[must_use]

@@ -4,10 +4,7 @@
 //! handshake. What is no such message ends the connection.
 
 use rustls::server::{Accepted, Acceptor};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::connection::Outcome;
 
@@ -31,7 +28,9 @@ impl Hello {
 }
 
 /// Reads it. Bounded in time by the caller.
-pub(super) async fn read(stream: &mut TcpStream) -> Result<Hello, Outcome> {
+pub(super) async fn read(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+) -> Result<Hello, Outcome> {
     let mut acceptor = Acceptor::default();
     let mut bytes = Vec::new();
     loop {

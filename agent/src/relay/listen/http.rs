@@ -96,6 +96,14 @@ pub(super) fn serve<H: Handler>(
     let activity = Activity::new(is_http1);
     let attached = Arc::clone(&peer.attached);
     let peer = Arc::new(peer);
+    let tell = {
+        let (shared, peer) = (Arc::clone(shared), Arc::clone(&peer));
+        move |outcome: &Outcome| {
+            if *outcome == Outcome::ProtocolError {
+                shared.handler.refused(&peer, None, outcome.name(), None);
+            }
+        }
+    };
     let service = service_fn({
         let (shared, activity) = (Arc::clone(shared), Arc::clone(&activity));
         move |request| {
@@ -113,7 +121,7 @@ pub(super) fn serve<H: Handler>(
             protocols.http1.serve_connection(watch(stream, unread), service.clone())
         };
         let connection = Dormant::new(stream, serve, Some(take_apart));
-        drive(shared, activity, attached, connection, is_http1).boxed()
+        drive(shared, activity, attached, connection, is_http1).inspect(tell).boxed()
     } else {
         let serve = move |stream, unread| {
             protocols.http2.serve_connection(watch(stream, unread), service.clone())
@@ -121,7 +129,7 @@ pub(super) fn serve<H: Handler>(
         let mut connection = Dormant::new(stream, serve, None);
         // The server speaks as soon as the client.
         connection.wake();
-        drive(shared, activity, attached, connection, is_http1).boxed()
+        drive(shared, activity, attached, connection, is_http1).inspect(tell).boxed()
     }
 }
 
@@ -146,13 +154,15 @@ async fn answer<H: Handler>(
     let version = request.version();
     let limit = shared.limits.body_timeout;
     let request = request.map(|body| RequestBody::new(body, activity, limit));
-    if let Err(refusal) = guard::check(&request) {
+    let refused = match guard::check(&request) {
+        Err(refusal) => Some((refusal, StatusCode::BAD_REQUEST)),
+        Ok(()) if peer.attached.admits() => None,
+        Ok(()) => Some((Refusal::SourceLimit, StatusCode::TOO_MANY_REQUESTS)),
+    };
+    if let Some((refusal, status)) = refused {
         shared.metrics.refused(refusal);
-        return Ok(plain(StatusCode::BAD_REQUEST, version, under_way));
-    }
-    if !peer.attached.admits() {
-        shared.metrics.refused(Refusal::SourceLimit);
-        return Ok(plain(StatusCode::TOO_MANY_REQUESTS, version, under_way));
+        shared.handler.refused(&peer, Some(request.method()), refusal.name(), Some(status));
+        return Ok(plain(status, version, under_way));
     }
     let handler = Arc::clone(&shared.handler);
     let handled = AssertUnwindSafe(async move { handler.handle(request, peer).await });

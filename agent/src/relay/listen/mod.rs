@@ -36,6 +36,8 @@ mod connection;
 mod dormant;
 mod drain;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod guard;
 mod hello;
 mod http;
@@ -55,7 +57,7 @@ use std::{
 
 use exogate_ebpf::verdict::{Action, Reason};
 use futures_util::future::BoxFuture;
-use hyper::{Request, Response};
+use hyper::{Method, Request, Response, StatusCode};
 use ipnet::IpNet;
 use tokio::{net::TcpStream, sync::Semaphore, time::MissedTickBehavior};
 use tokio_util::task::TaskTracker;
@@ -98,6 +100,17 @@ pub trait Handler: Send + Sync + 'static {
         request: Request<RequestBody>,
         peer: Arc<Peer>,
     ) -> BoxFuture<'static, Response<Body>>;
+
+    /// Told of what the listener refuses itself: a request, which it answers with a status,
+    /// or what a connection brought that was none.
+    fn refused(
+        &self,
+        _peer: &Peer,
+        _method: Option<&Method>,
+        _reason: &str,
+        _status: Option<StatusCode>,
+    ) {
+    }
 
     /// The TLS that is not ours, if there is any.
     fn passthrough(&self) -> Option<Arc<dyn Passthrough>> {

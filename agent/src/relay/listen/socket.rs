@@ -126,6 +126,17 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn accepted_connections_are_asked_whether_somebody_is_there() {
+        let listening = own("127.0.0.1:0").unwrap().remove(0);
+        let _client = tokio::net::TcpStream::connect(listening.address).await.unwrap();
+        let (accepted, _) = listening.socket.accept().await.unwrap();
+        let options = SockRef::from(&accepted);
+        assert!(options.keepalive().unwrap());
+        assert_eq!(options.tcp_keepalive_time().unwrap(), KEEP_ALIVE);
+        assert_eq!(options.tcp_keepalive_interval().unwrap(), KEEP_ALIVE);
+    }
+
+    #[tokio::test]
     async fn the_unspecified_ipv6_address_takes_ipv4_too() {
         let listening = own("[::]:0").unwrap().remove(0);
         let address = SocketAddr::from(([127, 0, 0, 1], listening.address.port()));

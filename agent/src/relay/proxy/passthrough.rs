@@ -14,6 +14,7 @@ use super::tunnel;
 use crate::{
     config,
     relay::{
+        access::PassedOn,
         listen::{Passage, Passed, Peer},
         upstream::Pool,
     },
@@ -25,6 +26,8 @@ pub(in crate::relay) struct Passthroughs(HashMap<String, Arc<To>>);
 
 struct To {
     name: String,
+    /// Whether each connection is logged.
+    access_log: bool,
     pool: Arc<Pool>,
     idle_timeout: Duration,
 }
@@ -37,6 +40,7 @@ impl Passthroughs {
             let Some(pool) = pools.get(passthrough.upstream) else { continue };
             let to = Arc::new(To {
                 name: passthrough.name.clone(),
+                access_log: config.general.access_log,
                 pool: Arc::clone(pool),
                 idle_timeout: passthrough.idle_timeout,
             });
@@ -68,16 +72,20 @@ impl Passage for To {
     ) -> BoxFuture<'static, Passed> {
         Box::pin(async move {
             // All of it, with what belongs to the connection, lives as long as this.
-            let peer = peer;
+            let peer = Arc::new(peer);
+            let logged = self.access_log.then(|| Arc::clone(&peer));
+            let mut line = PassedOn::new(logged, &self.name);
             let mut tunnel = match self.pool.tunnel(peer.source.ip()).await {
                 Ok(tunnel) => tunnel,
                 Err(error) => {
                     tracing::warn!(passthrough = self.name, %error, "no server for a connection");
+                    line.ended("unreachable");
                     return Passed::Unreachable;
                 }
             };
             // Whoever breaks off, the other one is told by the end of its connection.
             let _ = tunnel::pass(stream, &mut tunnel.stream, &said, self.idle_timeout).await;
+            line.ended("passed_on");
             Passed::On
         })
     }

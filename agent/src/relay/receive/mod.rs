@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use hyper::{
-    Request, Response, StatusCode,
+    Method, Request, Response, StatusCode,
     body::Bytes,
     header::{CONNECTION, HeaderMap, HeaderValue, UPGRADE},
     http::request::Parts,
@@ -118,6 +118,18 @@ impl Handler for Receiver {
         Box::pin(async move { self.answer(request, &peer).await })
     }
 
+    fn refused(
+        &self,
+        peer: &Peer,
+        method: Option<&Method>,
+        reason: &str,
+        status: Option<StatusCode>,
+    ) {
+        if self.access_log {
+            access::refused(peer, method, reason, status);
+        }
+    }
+
     fn passthrough(&self) -> Option<Arc<dyn Passthrough>> {
         self.passthroughs.clone().map(|all| all as Arc<dyn Passthrough>)
     }
@@ -132,7 +144,7 @@ impl Receiver {
             self.unrouted.refuse(reason);
             self.unrouted.answered(status, since.elapsed());
             if self.access_log {
-                access::refused(peer, &method, reason, status);
+                access::refused(peer, Some(&method), reason, Some(status));
             }
             empty(status)
         };
@@ -199,3 +211,6 @@ impl Room {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

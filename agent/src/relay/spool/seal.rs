@@ -157,7 +157,13 @@ impl Sealer {
         mark
     }
 
-    fn seal(&self, id: RecordId, part: Part, content: &[&[u8]]) -> Result<Vec<u8>, Error> {
+    /// Content as it is stored.
+    pub(super) fn seal(
+        &self,
+        id: RecordId,
+        part: Part,
+        content: &[&[u8]],
+    ) -> Result<Vec<u8>, Error> {
         let length = content.iter().map(|piece| piece.len()).sum::<usize>();
         let Some(keys) = &self.keys else {
             let mut sealed = Vec::with_capacity(length.saturating_add(1 + DIGEST_LEN));

@@ -77,7 +77,75 @@ fn affinity(source: IpAddr, server: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::collections::BTreeSet;
+
+    use prometheus::Registry;
+    use tokio::time::Instant;
+
+    use super::{
+        super::{
+            Metrics,
+            stand_in::{PATIENCE, upstream},
+        },
+        *,
+    };
+
+    /// A pool of three servers, which nobody asks.
+    fn pool(balance: Balance) -> Arc<Pool> {
+        let mut upstream = upstream(&[]);
+        let server = |name| format!("http://{name}.example.com").parse().unwrap();
+        upstream.servers = ["a", "b", "c"].map(server).to_vec();
+        upstream.balance = balance;
+        Pool::new(&upstream, &Metrics::register(&Registry::new()).unwrap()).unwrap()
+    }
+
+    /// Who is asked first, by the first letter of its name.
+    fn first(pool: &Pool, source: Option<IpAddr>) -> String {
+        pool.order(source).next().unwrap().name[..1].to_owned()
+    }
+
+    #[tokio::test]
+    async fn the_server_with_the_fewest_connections_is_asked_first() {
+        let pool = pool(Balance::LeastConnections);
+        let [a, b, c] = &pool.servers[..] else { panic!("three servers") };
+        a.pinned(true);
+        c.pinned(true);
+        assert_eq!([0; 4].map(|_| first(&pool, None)), ["b"; 4]);
+        // A request under way counts as much as a connection that a client owns.
+        let soon = Instant::now() + PATIENCE;
+        let held = b.enter(soon).await.ok().unwrap();
+        b.pinned(true);
+        c.pinned(true);
+        assert_eq!([0; 4].map(|_| first(&pool, None)), ["a"; 4]);
+        drop(held);
+        let among_equals: BTreeSet<_> = (0..6).map(|_| first(&pool, None)).collect();
+        assert_eq!(among_equals.into_iter().collect::<Vec<_>>(), ["a", "b"]);
+        let last: BTreeSet<_> =
+            (0..6).map(|_| pool.order(None).next_back().unwrap().name.clone()).collect();
+        assert_eq!(last.into_iter().collect::<Vec<_>>(), [c.name.as_str()]);
+    }
+
+    #[tokio::test]
+    async fn a_source_stays_with_its_server_while_that_takes_requests() {
+        let pool = pool(Balance::Source);
+        let owners = |pool: &Pool| {
+            let source = |source| Some(IpAddr::from([192, 0, 2, source]));
+            (0..=255).map(|number| first(pool, source(number))).collect::<Vec<_>>()
+        };
+        let before = owners(&pool);
+        assert_eq!(owners(&pool), before);
+        for server in ["a", "b", "c"] {
+            assert!(before.iter().filter(|owner| *owner == server).count() > 40, "{before:?}");
+        }
+        pool.set_drained(Some(&pool.servers[1].name), true).unwrap();
+        for (before, after) in before.iter().zip(owners(&pool)) {
+            assert!(*before == after || before == "b" && after != "b");
+        }
+        pool.set_drained(None, false).unwrap();
+        assert_eq!(owners(&pool), before, "they return");
+        // What comes from no client has no server of its own.
+        assert_eq!(first(&pool, None), "a");
+    }
 
     fn owner<'a>(source: u8, servers: &[&'a str]) -> &'a str {
         let source = IpAddr::from([192, 0, 2, source]);

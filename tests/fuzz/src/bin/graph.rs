@@ -15,6 +15,9 @@ use serde_json::Value;
 
 const SECRET: &str = "known";
 const CONFIG: &str = "
+[[listener]]
+address = \"[::]:443\"
+certificates = [{ chain = \"/chain.pem\", key = \"/key.pem\" }]
 [upstream.pega]
 servers = [\"https://pega.example.com\"]
 [route.graph]

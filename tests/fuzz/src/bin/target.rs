@@ -15,6 +15,9 @@ use libfuzzer_sys::fuzz_target;
 use std::sync::LazyLock;
 
 const CONFIG: &str = "
+[[listener]]
+address = \"[::]:443\"
+certificates = [{ chain = \"/chain.pem\", key = \"/key.pem\" }]
 [upstream.pega]
 servers = [\"https://pega.example.com\"]
 [route.graph]

@@ -89,7 +89,7 @@ fn value(state: u8, id: RecordId) -> Bytes {
     value.into()
 }
 
-fn parse(value: &[u8]) -> Option<(u8, RecordId)> {
+pub(super) fn parse(value: &[u8]) -> Option<(u8, RecordId)> {
     let (state, id) = value.split_first()?;
     Some((*state, RecordId::from_bytes(id.try_into().ok()?)))
 }

@@ -67,6 +67,8 @@
 mod append;
 mod dead;
 mod follow;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod lease;
 mod marks;
 mod metrics;

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::super::{DeadLetter, Death, Entry, Error, NewRecord, RecordId, seal::Sealer};
 
-const RECORD: &str = "Exogate-Record";
-const DEATH: &str = "Exogate-Death";
+pub(super) const RECORD: &str = "Exogate-Record";
+pub(super) const DEATH: &str = "Exogate-Death";
 /// What of a reason goes into a header.
 const REASON: usize = 500;
 
