@@ -7,7 +7,9 @@
 //! Ethernet nor bare IP.
 //!
 //! An entry is ready when something fits it and all that does is filtered. What is there
-//! and is not filtered is open: that is a state in the metrics, and its time is counted.
+//! and is not filtered is open: that is a state in the metrics, and its time is counted. Where
+//! the filter could not be put on it, that is tried again, within seconds and then ever less
+//! often.
 //! A filter that somebody else removed is not put back: whoever removes pins by hand means
 //! it. Under a service manager the watchdog is not fed then, and the next start puts it
 //! back.

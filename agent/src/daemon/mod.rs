@@ -30,6 +30,7 @@ mod orders;
 mod privilege;
 mod publish;
 mod relay;
+mod retry;
 mod supervisor;
 
 use std::{

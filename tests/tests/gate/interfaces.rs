@@ -1,6 +1,11 @@
 //! Interfaces that come, go, and change their names.
 
-use std::{fs, sync::Arc, thread, time::Duration};
+use std::{
+    fs::{self, File},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use exogate::gate::{Attach, Gate, Gates, Options, Spares};
 use exogate_ebpf::compile::{CompiledTable, Guard, Policy, Protocol, compile};
@@ -35,6 +40,14 @@ fn wait_for_states(scene: &Scene, expected: &[(&str, &str)]) -> Metrics {
         expected.iter().map(|(name, state)| ((*name).to_owned(), (*state).to_owned())).collect();
     let what = format!("{expected:?}");
     scene.agent.wait_until(&what, PATIENCE, |metrics| states(metrics) == expected).unwrap()
+}
+
+fn wait_for_log(scene: &Scene, what: &str) {
+    let begin = std::time::Instant::now();
+    while !scene.agent.log().contains(what) {
+        assert!(begin.elapsed() < PATIENCE, "{what} is not in {}", scene.agent.log());
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 #[test]
@@ -135,6 +148,23 @@ fn a_renamed_interface_stays_filtered_and_the_next_of_its_name_is_filtered_too()
     scene.lab.edge().ip("link add edge0 type veth peer name other0\n").unwrap();
     wait_for_states(&scene, &[("edge0", "filtered"), ("wan0", "filtered")]);
     assert!(!scene.lab.connect(Peer::Stranger, Family::V4, HTTPS).unwrap().passed());
+}
+
+#[test]
+fn an_interface_that_could_not_be_filtered_is_tried_again() {
+    let mut scene = scene(&["edge*"]);
+    scene.agent.start().unwrap();
+    let pins = scene.lab.pin_directory().join("exogate/if4242");
+    fs::create_dir(&pins).unwrap();
+    let held = File::open(&pins).unwrap();
+    held.lock().unwrap();
+    scene.lab.edge().ip("link add edge5 index 4242 type veth peer name other5\n").unwrap();
+    wait_for_states(&scene, &[("edge0", "filtered"), ("edge5", "open")]);
+    wait_for_log(&scene, "another exogate process holds");
+    // What the kernel says of a new interface comes within this time, and nothing later.
+    thread::sleep(Duration::from_secs(1));
+    drop(held);
+    wait_for_states(&scene, &[("edge0", "filtered"), ("edge5", "filtered")]);
 }
 
 #[test]
