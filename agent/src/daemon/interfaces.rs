@@ -116,7 +116,7 @@ impl Interfaces {
     ) -> Result<Outcome, Error> {
         let noticed = Instant::now();
         let present = interface::list().await?;
-        self.let_go(shared, &present);
+        self.let_go(shared, &present).await?;
         let mut outcome = Outcome::default();
         for found in &present {
             if self.wanted.iter().any(|wanted| wanted.held.contains(&found.index))
@@ -185,13 +185,14 @@ impl Interfaces {
     }
 
     /// Gates of interfaces that are gone end; those of renamed ones go on.
-    fn let_go(&mut self, shared: &Shared, present: &[Listed]) {
+    async fn let_go(&mut self, shared: &Shared, present: &[Listed]) -> Result<(), Error> {
         let held = shared.gates.map(|gate| (gate.interface().index, gate.interface().name.clone()));
         for (index, name) in held {
             let Some(found) = present.iter().find(|found| found.index == index) else {
-                tracing::warn!(interface = name, "the interface is gone");
-                shared.gates.forget(index);
-                self.dismiss(shared, index);
+                if shared.gates.forget(index).await? {
+                    tracing::warn!(interface = name, "the interface is gone");
+                    self.dismiss(shared, index);
+                }
                 continue;
             };
             if found.name != name {
@@ -204,12 +205,16 @@ impl Interfaces {
                 self.hold_for(found);
             }
         }
-        let is_there = |index: &u32| present.iter().any(|found| found.index == *index);
+        let held = shared.gates.map(|gate| gate.interface().index);
+        let is_there = |index: &u32| {
+            held.contains(index) || present.iter().any(|found| found.index == *index)
+        };
         for wanted in &mut self.wanted {
             wanted.held.retain(is_there);
         }
         self.count(shared);
         self.open.retain(|index, _| is_there(index));
+        Ok(())
     }
 
     /// Takes the drops of a gate, and adds it to the others.

@@ -189,11 +189,7 @@ fn the_time_without_a_filter_is_counted() {
 fn what_is_published_while_an_interface_is_opened_is_in_force_on_it_too() {
     let lab = Lab::new().unwrap();
     let (monitoring, enforcing) = (table(false), table(true));
-    let options = Options {
-        attach: Attach::Auto,
-        capacity: 1000,
-        pin_directory: lab.pin_directory().join("exogate"),
-    };
+    let options = options(&lab);
     let gates = Gates::new(Arc::clone(&monitoring));
     let open = || async {
         let mut spares = Spares::default();
@@ -203,6 +199,34 @@ fn what_is_published_while_an_interface_is_opened_is_in_force_on_it_too() {
     };
     lab.edge().run_async(PATIENCE, open).unwrap();
     assert!(!lab.connect(Peer::Stranger, Family::V4, HTTPS).unwrap().passed());
+}
+
+#[test]
+fn an_interface_that_is_there_after_all_keeps_its_filter() {
+    let lab = Lab::new().unwrap();
+    let (blocking, options) = (table(true), options(&lab));
+    let gates = Gates::new(Arc::clone(&blocking));
+    let open = || async {
+        let mut spares = Spares::default();
+        let gate = Gate::open(EDGE_INTERFACE, &options, &blocking, &mut spares).await?;
+        let index = gate.interface().index;
+        gates.add(gate, &blocking)?;
+        Ok((index, gates.forget(index).await?))
+    };
+    let (index, gone) = lab.edge().run_async(PATIENCE, open).unwrap();
+    assert!(!gone);
+    assert!(!lab.connect(Peer::Stranger, Family::V4, HTTPS).unwrap().passed());
+    assert!(!pins(&lab).is_empty());
+
+    lab.remove_edge_interface().unwrap();
+    let forget = || async { Ok(gates.forget(index).await?) };
+    assert!(lab.edge().run_async(PATIENCE, forget).unwrap());
+    assert!(pins(&lab).is_empty(), "{:?}", pins(&lab));
+}
+
+fn options(lab: &Lab) -> Options {
+    let pin_directory = lab.pin_directory().join("exogate");
+    Options { attach: Attach::Auto, capacity: 1000, pin_directory }
 }
 
 /// Nobody is listed.
