@@ -13,7 +13,7 @@ use tokio::{
 use crate::{
     admin::{Audit, Health, Server},
     allowlist::{self, Command, Keeper},
-    config::{Config, Destinations, OnStop, Privileges},
+    config::{self, Config, Destinations, OnStop, Privileges},
     daemon::{
         Attacher, Error, Load, Shared, announce, check, epoch,
         explain::Explainer,
@@ -298,6 +298,12 @@ impl Agent {
             admin: old.admin.clone(),
             log: old.log.clone(),
             state_directory: old.state_directory.clone(),
+            gate: config::Gate {
+                attach: old.gate.attach,
+                capacity: old.gate.capacity,
+                pin_directory: old.gate.pin_directory.clone(),
+                ..config.gate
+            },
             ..config
         };
         if self.put_in_force(Arc::new(config)).await {

@@ -1,6 +1,7 @@
 //! Interfaces that come, go, and change their names.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     sync::Arc,
     thread,
@@ -148,6 +149,33 @@ fn a_renamed_interface_stays_filtered_and_the_next_of_its_name_is_filtered_too()
     scene.lab.edge().ip("link add edge0 type veth peer name other0\n").unwrap();
     wait_for_states(&scene, &[("edge0", "filtered"), ("wan0", "filtered")]);
     assert!(!scene.lab.connect(Peer::Stranger, Family::V4, HTTPS).unwrap().passed());
+}
+
+#[test]
+fn what_waits_for_a_restart_waits_for_it_on_the_next_interface_too() {
+    let mut scene = scene(&["edge*"]);
+    scene.agent.start().unwrap();
+    let other = scene.lab.pin_directory().join("other");
+    scene.agent.set("gate.attach", "generic").unwrap().set("gate.capacity", 1000).unwrap();
+    scene.agent.set("gate.pin_directory", other.to_str().unwrap()).unwrap();
+    scene.agent.reload().unwrap();
+    wait_for_log(&scene, "gate.attach, gate.capacity or gate.pin_directory");
+    wait_for_log(&scene, "configuration in force");
+    scene.lab.edge().ip("link add edge5 type veth peer name other5\n").unwrap();
+    wait_for_states(&scene, &[("edge0", "filtered"), ("edge5", "filtered")]);
+    let native = [("interface", "edge5"), ("mode", "native")];
+    // That scrape may have read other metrics before the filter was there.
+    assert_eq!(count(&scene.agent.metrics().unwrap(), "exogate_gate_attached", &native), 1.0);
+    let pins = pins(&scene.lab);
+    assert!(!pins.iter().any(|pin| pin.contains("/other")), "{pins:?}");
+    let tables = pins.iter().filter(|pin| pin.ends_with("/TABLES"));
+    let sizes: BTreeSet<_> = tables.map(|tables| max_entries(tables)).collect();
+    assert_eq!(sizes.len(), 1, "{pins:?}");
+}
+
+/// How many elements a pinned map has.
+fn max_entries(pin: &str) -> u32 {
+    aya::maps::MapInfo::from_pin(pin).unwrap().max_entries()
 }
 
 #[test]
