@@ -43,6 +43,21 @@ fn wait_for_states(scene: &Scene, expected: &[(&str, &str)]) -> Metrics {
     scene.agent.wait_until(&what, PATIENCE, |metrics| states(metrics) == expected).unwrap()
 }
 
+/// Starts an agent whose only interface is not there.
+fn start_without(scene: &mut Scene, interface: &str) {
+    scene.agent.spawn().unwrap();
+    let waits = || {
+        let ready = scene.agent.get("/readyz");
+        ready.is_ok_and(|ready| ready.status == 503 && ready.text().contains(interface))
+    };
+    let begin = std::time::Instant::now();
+    while !waits() {
+        assert!(begin.elapsed() < PATIENCE, "{}", scene.agent.log());
+        thread::sleep(Duration::from_millis(20));
+    }
+    wait_for_states(scene, &[(interface, "absent")]);
+}
+
 fn wait_for_log(scene: &Scene, what: &str) {
     let begin = std::time::Instant::now();
     while !scene.agent.log().contains(what) {
@@ -112,17 +127,7 @@ fn an_interface_that_goes_leaves_neither_series_nor_open_files() {
 #[test]
 fn a_pattern_that_nothing_fits_is_not_ready_and_none_takes_the_loopback_interface() {
     let mut scene = scene(&["eth*"]);
-    scene.agent.spawn().unwrap();
-    let waits = || {
-        let ready = scene.agent.get("/readyz");
-        ready.is_ok_and(|ready| ready.status == 503 && ready.text().contains("eth*"))
-    };
-    let begin = std::time::Instant::now();
-    while !waits() {
-        assert!(begin.elapsed() < PATIENCE, "{}", scene.agent.log());
-        thread::sleep(Duration::from_millis(20));
-    }
-    wait_for_states(&scene, &[("eth*", "absent")]);
+    start_without(&mut scene, "eth*");
     scene.agent.set("interfaces", vec!["*"]).unwrap();
     scene.agent.restart().unwrap();
     wait_for_states(&scene, &[(EDGE_INTERFACE, "filtered")]);
@@ -171,6 +176,29 @@ fn what_waits_for_a_restart_waits_for_it_on_the_next_interface_too() {
     let tables = pins.iter().filter(|pin| pin.ends_with("/TABLES"));
     let sizes: BTreeSet<_> = tables.map(|tables| max_entries(tables)).collect();
     assert_eq!(sizes.len(), 1, "{pins:?}");
+}
+
+#[test]
+fn a_list_that_no_interface_would_have_room_for_is_refused_while_there_is_none() {
+    let mut scene = scene(&[EDGE_INTERFACE]);
+    scene.agent.set("gate.capacity", 1).unwrap();
+    scene.lab.remove_edge_interface().unwrap();
+    start_without(&mut scene, EDGE_INTERFACE);
+    let many: Vec<_> = (0..20_000).map(|n| format!("11.{}.{}.1/32", n / 256, n % 256)).collect();
+    let more: toml::Table = toml::from_str(
+        "[[guard]]\nport = 443\nsources = [\"exchange-online\", \"many\"]\n\
+         [source.many]\nkind = \"static\"",
+    )
+    .unwrap();
+    scene.agent.settings().extend(more);
+    scene.agent.set("source.many.prefixes", many).unwrap();
+    scene.agent.reload().unwrap();
+    wait_for_log(&scene, "raise gate.capacity");
+    wait_for_log(&scene, "reload failed, going on as before");
+    scene.lab.add_edge_interface().unwrap();
+    wait_for_states(&scene, &[(EDGE_INTERFACE, "filtered")]);
+    assert!(scene.lab.connect(Peer::Exchange, Family::V4, HTTPS).unwrap().passed());
+    assert!(!scene.lab.connect(Peer::Stranger, Family::V4, HTTPS).unwrap().passed());
 }
 
 /// How many elements a pinned map has.
