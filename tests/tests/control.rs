@@ -108,3 +108,16 @@ fn without_a_group_the_socket_is_for_its_owner_alone() {
     fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).unwrap();
     assert_eq!(public.run(&lab, GROUP.1, &["status"]).code, 1);
 }
+
+#[test]
+fn who_may_not_see_the_pins_is_not_told_that_there_are_none() {
+    let lab = Lab::new().unwrap();
+    let mut agent = Agent::new(&lab).unwrap();
+    agent.start().unwrap();
+    let public = Public::of(&lab, &agent);
+    agent.terminate().unwrap();
+    let told = public.run(&lab, NOBODY, &["status"]);
+    assert_eq!(told.code, 3, "{told:?}");
+    assert!(told.stderr.contains("ask as root"), "{told:?}");
+    assert!(!told.stderr.contains("no filter is pinned"), "{told:?}");
+}
