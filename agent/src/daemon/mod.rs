@@ -165,6 +165,9 @@ pub async fn run(load: Load, mut attacher: Attacher) -> Result<(), Error> {
     // In the mode that an operator may have ordered.
     let config = keeper.config();
     check(&config)?;
+    // Before anything is asked: what comes after the answer is told then.
+    let changes = Changes::subscribe()
+        .map_err(|source| Error::Watch { what: "network interfaces", source })?;
     let local = follow::local_addresses()?;
     let table = Arc::new(table(&keeper.list(), &config, &local)?);
     let gates = Gates::new(Arc::clone(&table));
@@ -177,8 +180,6 @@ pub async fn run(load: Load, mut attacher: Attacher) -> Result<(), Error> {
         drops: Drops::default(),
         started: Timestamp::now(),
     };
-    let changes = Changes::subscribe()
-        .map_err(|source| Error::Watch { what: "network interfaces", source })?;
     let audit = Audit::open(&config.state_directory, &registry)?;
     let health = Health::default();
     let interfaces = open_gates(&shared, &attacher, &health).await?;
