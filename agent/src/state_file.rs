@@ -123,7 +123,7 @@ fn place(path: &Path) -> &Path {
 }
 
 /// Says with a refusal how a path becomes the agent's own.
-fn advise(error: io::Error, path: &Path) -> io::Error {
+pub(crate) fn advise(error: io::Error, path: &Path) -> io::Error {
     let user = geteuid();
     if error.kind() != io::ErrorKind::PermissionDenied || user.is_root() {
         return error;

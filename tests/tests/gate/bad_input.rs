@@ -158,6 +158,17 @@ fn a_group_that_nobody_knows_keeps_the_agent_away_and_not_the_filter() {
 }
 
 #[test]
+fn nothing_starts_without_a_state_that_cannot_be_read() {
+    let lab = Lab::new().unwrap();
+    let mut agent = Agent::new(&lab).unwrap();
+    let state = agent.state_directory().join("state.json");
+    fs::create_dir_all(&state).unwrap();
+    spawn_in_vain(&mut agent, FAILURE, &["state.json", "orders of operators", "move it away"]);
+    assert!(state.is_dir());
+    assert_eq!(program(&lab), None);
+}
+
+#[test]
 fn a_second_agent_on_an_interface_is_turned_away() {
     let scene = Scene::started();
     let (before, held) = (program(&scene.lab), pins(&scene.lab));
