@@ -21,12 +21,12 @@ use std::{
 };
 
 use exogate_ebpf::compile::CompiledTable;
-use tokio::task::AbortHandle;
+use tokio::{sync::watch, task::AbortHandle};
 
 use crate::{
     admin::{Health, Part},
     config::{Config, InterfacePattern},
-    daemon::{Attacher, Error, Shared, epoch},
+    daemon::{Attacher, Error, Shared, drops::Named, epoch},
     gate::{
         self, Gate, Interface, Options,
         interface::{self, Listed},
@@ -47,8 +47,7 @@ pub(super) struct Interfaces {
 /// Takes the recorded drops of a gate. Ends with it: the kernel does not say when there can be
 /// no more of them, and the buffer would stay.
 struct Taker {
-    /// The interface's name when it was opened, as in the metrics.
-    interface: String,
+    named: watch::Sender<Named>,
     task: AbortHandle,
 }
 
@@ -201,14 +200,13 @@ impl Interfaces {
                     renamed = found.name,
                     "the interface was renamed; it stays filtered"
                 );
-                shared.gates.rename(index, &found.name);
+                self.rename(shared, index, &found.name);
                 self.hold_for(found);
             }
         }
         let held = shared.gates.map(|gate| gate.interface().index);
-        let is_there = |index: &u32| {
-            held.contains(index) || present.iter().any(|found| found.index == *index)
-        };
+        let is_there =
+            |index: &u32| held.contains(index) || present.iter().any(|found| found.index == *index);
         for wanted in &mut self.wanted {
             wanted.held.retain(is_there);
         }
@@ -227,10 +225,10 @@ impl Interfaces {
         let Interface { index, name: interface, .. } = gate.interface().clone();
         match gate.events() {
             Ok(events) => {
-                let counter = shared.metrics.events.with_label_values(&[&interface]);
-                let taking = shared.drops.clone().take(events, interface.clone(), counter);
+                let (named, name) = watch::channel(Named::new(&interface, &shared.metrics));
+                let taking = shared.drops.clone().take(events, name);
                 let task = tokio::spawn(taking).abort_handle();
-                self.takers.insert(index, Taker { interface, task });
+                self.takers.insert(index, Taker { named, task });
             }
             Err(error) => tracing::warn!(interface, %error, "dropped packets are not logged"),
         }
@@ -239,11 +237,25 @@ impl Interfaces {
 
     /// Takes no more drops of a gate that is gone.
     fn dismiss(&mut self, shared: &Shared, index: u32) {
-        let Some(gone) = self.takers.remove(&index) else { return };
-        // A name may have gone on to another interface.
-        if !self.takers.values().any(|taker| taker.interface == gone.interface) {
+        if let Some(gone) = self.takers.remove(&index) {
+            self.forget_drops(shared, &gone.named.borrow().interface);
+        }
+    }
+
+    /// Takes the drops of a gate under another name.
+    fn rename(&self, shared: &Shared, index: u32, name: &str) {
+        shared.gates.rename(index, name);
+        if let Some(taker) = self.takers.get(&index) {
+            let before = taker.named.send_replace(Named::new(name, &shared.metrics));
+            self.forget_drops(shared, &before.interface);
+        }
+    }
+
+    /// Removes the count of a name, unless it has gone on to another interface.
+    fn forget_drops(&self, shared: &Shared, name: &str) {
+        if !self.takers.values().any(|taker| taker.named.borrow().interface == name) {
             // It is there, or it is gone already.
-            let _ = shared.metrics.events.remove_label_values(&[&gone.interface]);
+            let _ = shared.metrics.events.remove_label_values(&[name]);
         }
     }
 

@@ -150,6 +150,14 @@ fn a_renamed_interface_stays_filtered_and_the_next_of_its_name_is_filtered_too()
     assert_eq!(scene.agent.get("/readyz").unwrap().status, 200);
     assert!(scene.lab.connect(Peer::Exchange, Family::V4, HTTPS).unwrap().passed());
     assert!(!scene.lab.connect(Peer::Stranger, Family::V4, HTTPS).unwrap().passed());
+    let counted = |metrics: &Metrics, interface: &str| {
+        metrics.sum("exogate_gate_drop_events_total", &[("interface", interface)])
+    };
+    let taken = |metrics: &Metrics| counted(metrics, "wan0") > Some(0.0);
+    let metrics = scene.agent.wait_until("a drop of wan0 is taken", PATIENCE, taken).unwrap();
+    assert_eq!(counted(&metrics, EDGE_INTERFACE), None);
+    let told = scene.agent.print(&["events"]).unwrap();
+    assert!(told.contains("wan0 drop unlisted") && !told.contains(EDGE_INTERFACE), "{told}");
 
     scene.lab.edge().ip("link add edge0 type veth peer name other0\n").unwrap();
     wait_for_states(&scene, &[("edge0", "filtered"), ("wan0", "filtered")]);
