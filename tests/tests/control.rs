@@ -110,11 +110,14 @@ fn without_a_group_the_socket_is_for_its_owner_alone() {
 }
 
 #[test]
-fn a_group_that_is_not_there_keeps_the_agent_from_starting() {
+fn who_may_not_see_the_pins_is_not_told_that_there_are_none() {
     let lab = Lab::new().unwrap();
     let mut agent = Agent::new(&lab).unwrap();
-    agent.set("admin.group", "no-such-group").unwrap().spawn().unwrap();
-    let status = agent.wait_exit(Duration::from_secs(30)).unwrap();
-    assert_eq!(status.code(), Some(1));
-    assert!(agent.log().contains("no group \"no-such-group\""), "{}", agent.log());
+    agent.start().unwrap();
+    let public = Public::of(&lab, &agent);
+    agent.terminate().unwrap();
+    let told = public.run(&lab, NOBODY, &["status"]);
+    assert_eq!(told.code, 3, "{told:?}");
+    assert!(told.stderr.contains("ask as root"), "{told:?}");
+    assert!(!told.stderr.contains("no filter is pinned"), "{told:?}");
 }

@@ -6,9 +6,8 @@
 //! log says so, and a metric counts it. Contents of lists and notifications are left out.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, Read as _, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -19,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Caller;
+use crate::state_file;
 
 /// A file that has become so large is put aside, in the place of the one before.
 const LARGEST: u64 = 4 << 20;
@@ -132,11 +132,11 @@ fn append(path: &Path, record: &AuditRecord) -> io::Result<()> {
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory)?;
     }
-    if fs::metadata(path).is_ok_and(|file| file.len() >= LARGEST) {
+    if fs::symlink_metadata(path).is_ok_and(|file| file.len() >= LARGEST) {
         fs::rename(path, path.with_extension("jsonl.1"))?;
     }
     let line = serde_json::to_vec(record)?;
-    let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    let mut file = state_file::append(path)?;
     // A new line before: what a crash tore must not spoil this record.
     file.write_all(&[b"\n", line.as_slice(), b"\n"].concat())?;
     file.sync_data()
@@ -173,6 +173,8 @@ pub(super) fn shown(order: &impl Serialize) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
+
     use super::*;
 
     fn record(uid: u32) -> AuditRecord {
@@ -206,5 +208,15 @@ mod tests {
             full.write_all(&vec![b'\n'; usize::try_from(LARGEST).unwrap()]).unwrap();
         }
         assert_eq!(records(directory.path()).unwrap(), [record(2), record(3)]);
+    }
+
+    #[test]
+    fn a_link_leads_to_no_file_of_somebody_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, other) = (file(directory.path()), directory.path().join("other"));
+        fs::write(&other, "as it was").unwrap();
+        std::os::unix::fs::symlink(&other, &path).unwrap();
+        assert!(append(&path, &record(1)).is_err());
+        assert_eq!(fs::read_to_string(&other).unwrap(), "as it was");
     }
 }

@@ -29,7 +29,8 @@ impl Operators {
     /// The members of a group, by its name.
     pub(super) fn group(name: Option<&str>) -> io::Result<Self> {
         let Some(name) = name else { return Ok(Self(None)) };
-        let unknown = || io::Error::new(io::ErrorKind::NotFound, format!("no group {name:?}"));
+        let problem = || format!("no group {name:?}, which admin.group names");
+        let unknown = || io::Error::new(io::ErrorKind::NotFound, problem());
         let group = Group::from_name(name)?.ok_or_else(unknown)?;
         Ok(Self(Some(group.gid)))
     }

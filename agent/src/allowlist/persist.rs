@@ -8,8 +8,8 @@
 //! A file that cannot be understood is put aside under another name and
 //! reported; the start goes on from what is built in. Its content carries a
 //! checksum, because a digit that flipped in an address still is an address.
-//! One that may not be read is whole, and may hold an operator's orders: nothing
-//! starts without it.
+//! One that is there and cannot be read, whatever the reason, may be whole and hold an
+//! operator's orders: nothing starts without it, and it stays as it is.
 
 use std::{
     fs::{self, File},
@@ -56,13 +56,13 @@ pub enum Error {
         /// The answer.
         source: io::Error,
     },
-    /// The file is there, and not for the user of this process.
+    /// The file is there, and the system does not let this process read it.
     #[error(
         "cannot read {}: {source}; it may hold orders of operators, so nothing starts without it: \
-         give it to the owner of its directory, or move it away to start from the built-in list",
+         move it away to start from the built-in list",
         .path.display()
     )]
-    Denied {
+    Unreadable {
         /// The file.
         path: PathBuf,
         /// The answer.
@@ -191,9 +191,9 @@ impl StateDirectory {
     ///
     /// # Errors
     ///
-    /// [`Error::Denied`] if it is not for this user; it stays where it is. If it cannot be
-    /// used for another reason, it has been put aside then, as far as that was possible,
-    /// and nothing is in the way of a new one.
+    /// [`Error::Unreadable`] if it cannot be read; it stays where it is. If what was read
+    /// cannot be used, it has been put aside then, as far as that was possible, and nothing
+    /// is in the way of a new one.
     pub fn load(&self) -> Result<Known, Error> {
         let path = self.file();
         let mut bytes = Vec::new();
@@ -201,10 +201,10 @@ impl StateDirectory {
         match read {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Known::default()),
-            Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
-                return Err(Error::Denied { path, source });
+            Err(source) => {
+                let source = state_file::advise(source, &self.path);
+                return Err(Error::Unreadable { path, source });
             }
-            Err(source) => return Err(Error::Io { action: "cannot read", path, source }),
         }
         parse(&path, &bytes).inspect_err(|error| {
             let aside = match error {

@@ -1,6 +1,6 @@
 //! `exogate status`: everything at a glance.
 
-use std::{fmt::Write as _, process::ExitCode};
+use std::{fmt::Write as _, path::Path, process::ExitCode};
 
 use super::{Failure, File, NOT_RUNNING, ago};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
         api::{Feed, Status, relay::Relay},
         client,
     },
-    gate::pins,
+    gate::{self, pins},
 };
 
 pub(super) async fn run(file: &File, json: bool) -> Result<ExitCode, Failure> {
@@ -23,14 +23,24 @@ pub(super) async fn run(file: &File, json: bool) -> Result<ExitCode, Failure> {
             Ok(ExitCode::SUCCESS)
         }
         Err(error @ client::Error::NotRunning { .. }) => {
-            let pinned = pins::interfaces(&config.gate.pin_directory).unwrap_or_default();
-            let left = match pinned.len() {
-                0 => "no filter is pinned",
-                _ => "a filter of an earlier run is still in force; `exogate detach` removes it",
-            };
+            let left = left(&config.gate.pin_directory);
             Err(Failure { message: format!("{error}; {left}"), code: NOT_RUNNING.into() })
         }
         Err(error) => Err(Failure::new(error)),
+    }
+}
+
+/// What an earlier run has left in force, as far as this user may see it.
+fn left(pin_directory: &Path) -> String {
+    match pins::interfaces(pin_directory) {
+        Ok(pinned) if pinned.is_empty() => "no filter is pinned".to_owned(),
+        Ok(_) => {
+            "a filter of an earlier run is still in force; `exogate detach` removes it".to_owned()
+        }
+        Err(gate::Error::Permission { .. }) => {
+            "this user cannot see whether a filter is still in force; ask as root".to_owned()
+        }
+        Err(error) => format!("whether a filter is still in force cannot be seen: {error}"),
     }
 }
 

@@ -13,13 +13,14 @@ use tokio::{
 use crate::{
     admin::{Audit, Health, Server},
     allowlist::{self, Command, Keeper},
-    config::{Config, Destinations, OnStop, Privileges},
+    config::{self, Config, Destinations, OnStop, Privileges},
     daemon::{
         Attacher, Error, Load, Shared, announce, check, epoch,
         explain::Explainer,
         follow::{self, Changes, Order, Signals},
         interfaces::Interfaces,
         publish::GatePublisher,
+        retry::Retry,
         settle,
         supervisor::Supervisor,
     },
@@ -55,6 +56,8 @@ pub(super) struct Agent {
     load: Load,
     /// The addresses of this host may be others than those that are guarded.
     addresses_due: bool,
+    /// An interface may be there without its filter.
+    interfaces_due: Retry,
 }
 
 impl Agent {
@@ -102,6 +105,7 @@ impl Agent {
             list,
             load,
             addresses_due: false,
+            interfaces_due: Retry::default(),
         }
     }
 
@@ -126,6 +130,9 @@ impl Agent {
                     self.shared.gates.tick(epoch());
                     if self.addresses_due {
                         self.follow_addresses().await;
+                    }
+                    if self.interfaces_due.is_due() {
+                        self.follow_interfaces().await?;
                     }
                     if self.interfaces.verify(&self.shared).await {
                         self.supervisor.alive();
@@ -178,14 +185,26 @@ impl Agent {
     /// Interfaces or addresses have changed.
     async fn follow_changes(&mut self) -> Result<(), Error> {
         self.follow_addresses().await;
+        self.follow_interfaces().await
+    }
+
+    /// Filters what is there and is not. What fails is tried again: the kernel says nothing
+    /// when whatever was in the way is gone.
+    async fn follow_interfaces(&mut self) -> Result<(), Error> {
         let config = self.shared.config();
         let outcome = match self.interfaces.follow(&self.shared, &self.attacher).await {
             Ok(outcome) => outcome,
             Err(error) => {
+                self.interfaces_due.failed();
                 tracing::error!(%error, "interfaces cannot be followed");
                 return Ok(());
             }
         };
+        if outcome.failures.is_empty() || !self.attacher.may_attach() {
+            self.interfaces_due.settle();
+        } else {
+            self.interfaces_due.failed();
+        }
         for (interface, error) in outcome.failures {
             if matches!(error, Error::GaveUp(_)) && self.supervisor.is_present() {
                 return Err(error);
@@ -279,6 +298,12 @@ impl Agent {
             admin: old.admin.clone(),
             log: old.log.clone(),
             state_directory: old.state_directory.clone(),
+            gate: config::Gate {
+                attach: old.gate.attach,
+                capacity: old.gate.capacity,
+                pin_directory: old.gate.pin_directory.clone(),
+                ..config.gate
+            },
             ..config
         };
         if self.put_in_force(Arc::new(config)).await {

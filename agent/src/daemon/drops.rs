@@ -12,11 +12,11 @@ use std::{
 
 use jiff::Timestamp;
 use prometheus::IntCounter;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 use crate::{
     admin::{Recent, api::events::Refused},
-    gate::{DropEvent, Events},
+    gate::{DropEvent, Events, Metrics},
 };
 
 /// Lines per interval.
@@ -58,28 +58,46 @@ impl Drops {
         let _ = self.coming.send(refused);
     }
 
-    /// Takes the drops of one interface until its program goes away.
-    pub(super) async fn take(self, mut events: Events, interface: String, counter: IntCounter) {
-        let mut log = Log::new(interface.clone());
+    /// Takes the drops of one interface until its program goes away, under the name that the
+    /// interface has by then.
+    pub(super) async fn take(self, mut events: Events, named: watch::Receiver<Named>) {
+        let mut log = Log::default();
         loop {
-            let event = match events.next().await {
-                Ok(event) => event,
+            let event = events.next().await;
+            let Named { interface, counter } = named.borrow().clone();
+            match event {
+                Ok(event) => {
+                    counter.inc();
+                    log.add(&interface, &event);
+                    self.add(refused(interface, &event));
+                }
                 Err(error) => {
                     tracing::warn!(interface, %error, "dropped packets are no longer logged");
                     return;
                 }
-            };
-            counter.inc();
-            log.add(&event);
-            self.add(refused(&interface, &event));
+            }
         }
     }
 }
 
-fn refused(interface: &str, event: &DropEvent) -> Refused {
+/// An interface, as its drops are told and counted.
+#[derive(Clone)]
+pub(super) struct Named {
+    pub(super) interface: String,
+    counter: IntCounter,
+}
+
+impl Named {
+    pub(super) fn new(interface: &str, metrics: &Metrics) -> Self {
+        let counter = metrics.events.with_label_values(&[interface]);
+        Self { interface: interface.to_owned(), counter }
+    }
+}
+
+fn refused(interface: String, event: &DropEvent) -> Refused {
     Refused {
         at: Timestamp::now(),
-        interface: interface.to_owned(),
+        interface,
         action: event.action.to_owned(),
         reason: event.reason.to_owned(),
         family: event.family.to_owned(),
@@ -95,18 +113,19 @@ fn refused(interface: &str, event: &DropEvent) -> Refused {
 
 /// The log of one interface.
 struct Log {
-    interface: String,
     began: Instant,
     lines: u32,
     left_out: u64,
 }
 
-impl Log {
-    fn new(interface: String) -> Self {
-        Self { interface, began: Instant::now(), lines: 0, left_out: 0 }
+impl Default for Log {
+    fn default() -> Self {
+        Self { began: Instant::now(), lines: 0, left_out: 0 }
     }
+}
 
-    fn add(&mut self, event: &DropEvent) {
+impl Log {
+    fn add(&mut self, interface: &str, event: &DropEvent) {
         if self.began.elapsed() >= INTERVAL {
             self.began = Instant::now();
             self.lines = 0;
@@ -117,7 +136,7 @@ impl Log {
         }
         self.lines = self.lines.saturating_add(1);
         tracing::info!(
-            interface = self.interface,
+            interface,
             action = event.action,
             reason = event.reason,
             source = %event.source,

@@ -7,7 +7,9 @@
 //! Ethernet nor bare IP.
 //!
 //! An entry is ready when something fits it and all that does is filtered. What is there
-//! and is not filtered is open: that is a state in the metrics, and its time is counted.
+//! and is not filtered is open: that is a state in the metrics, and its time is counted. Where
+//! the filter could not be put on it, that is tried again, within seconds and then ever less
+//! often.
 //! A filter that somebody else removed is not put back: whoever removes pins by hand means
 //! it. Under a service manager the watchdog is not fed then, and the next start puts it
 //! back.
@@ -19,12 +21,12 @@ use std::{
 };
 
 use exogate_ebpf::compile::CompiledTable;
-use tokio::task::AbortHandle;
+use tokio::{sync::watch, task::AbortHandle};
 
 use crate::{
     admin::{Health, Part},
     config::{Config, InterfacePattern},
-    daemon::{Attacher, Error, Shared, epoch},
+    daemon::{Attacher, Error, Shared, drops::Named, epoch},
     gate::{
         self, Gate, Interface, Options,
         interface::{self, Listed},
@@ -45,8 +47,7 @@ pub(super) struct Interfaces {
 /// Takes the recorded drops of a gate. Ends with it: the kernel does not say when there can be
 /// no more of them, and the buffer would stay.
 struct Taker {
-    /// The interface's name when it was opened, as in the metrics.
-    interface: String,
+    named: watch::Sender<Named>,
     task: AbortHandle,
 }
 
@@ -114,7 +115,7 @@ impl Interfaces {
     ) -> Result<Outcome, Error> {
         let noticed = Instant::now();
         let present = interface::list().await?;
-        self.let_go(shared, &present);
+        self.let_go(shared, &present).await?;
         let mut outcome = Outcome::default();
         for found in &present {
             if self.wanted.iter().any(|wanted| wanted.held.contains(&found.index))
@@ -183,13 +184,14 @@ impl Interfaces {
     }
 
     /// Gates of interfaces that are gone end; those of renamed ones go on.
-    fn let_go(&mut self, shared: &Shared, present: &[Listed]) {
+    async fn let_go(&mut self, shared: &Shared, present: &[Listed]) -> Result<(), Error> {
         let held = shared.gates.map(|gate| (gate.interface().index, gate.interface().name.clone()));
         for (index, name) in held {
             let Some(found) = present.iter().find(|found| found.index == index) else {
-                tracing::warn!(interface = name, "the interface is gone");
-                shared.gates.forget(index);
-                self.dismiss(shared, index);
+                if shared.gates.forget(index).await? {
+                    tracing::warn!(interface = name, "the interface is gone");
+                    self.dismiss(shared, index);
+                }
                 continue;
             };
             if found.name != name {
@@ -198,16 +200,19 @@ impl Interfaces {
                     renamed = found.name,
                     "the interface was renamed; it stays filtered"
                 );
-                shared.gates.rename(index, &found.name);
+                self.rename(shared, index, &found.name);
                 self.hold_for(found);
             }
         }
-        let is_there = |index: &u32| present.iter().any(|found| found.index == *index);
+        let held = shared.gates.map(|gate| gate.interface().index);
+        let is_there =
+            |index: &u32| held.contains(index) || present.iter().any(|found| found.index == *index);
         for wanted in &mut self.wanted {
             wanted.held.retain(is_there);
         }
         self.count(shared);
         self.open.retain(|index, _| is_there(index));
+        Ok(())
     }
 
     /// Takes the drops of a gate, and adds it to the others.
@@ -220,10 +225,10 @@ impl Interfaces {
         let Interface { index, name: interface, .. } = gate.interface().clone();
         match gate.events() {
             Ok(events) => {
-                let counter = shared.metrics.events.with_label_values(&[&interface]);
-                let taking = shared.drops.clone().take(events, interface.clone(), counter);
+                let (named, name) = watch::channel(Named::new(&interface, &shared.metrics));
+                let taking = shared.drops.clone().take(events, name);
                 let task = tokio::spawn(taking).abort_handle();
-                self.takers.insert(index, Taker { interface, task });
+                self.takers.insert(index, Taker { named, task });
             }
             Err(error) => tracing::warn!(interface, %error, "dropped packets are not logged"),
         }
@@ -232,11 +237,25 @@ impl Interfaces {
 
     /// Takes no more drops of a gate that is gone.
     fn dismiss(&mut self, shared: &Shared, index: u32) {
-        let Some(gone) = self.takers.remove(&index) else { return };
-        // A name may have gone on to another interface.
-        if !self.takers.values().any(|taker| taker.interface == gone.interface) {
+        if let Some(gone) = self.takers.remove(&index) {
+            self.forget_drops(shared, &gone.named.borrow().interface);
+        }
+    }
+
+    /// Takes the drops of a gate under another name.
+    fn rename(&self, shared: &Shared, index: u32, name: &str) {
+        shared.gates.rename(index, name);
+        if let Some(taker) = self.takers.get(&index) {
+            let before = taker.named.send_replace(Named::new(name, &shared.metrics));
+            self.forget_drops(shared, &before.interface);
+        }
+    }
+
+    /// Removes the count of a name, unless it has gone on to another interface.
+    fn forget_drops(&self, shared: &Shared, name: &str) {
+        if !self.takers.values().any(|taker| taker.named.borrow().interface == name) {
             // It is there, or it is gone already.
-            let _ = shared.metrics.events.remove_label_values(&[&gone.interface]);
+            let _ = shared.metrics.events.remove_label_values(&[name]);
         }
     }
 

@@ -1,12 +1,13 @@
 //! The running agent: starts the parts, keeps them, and stops them in order.
 //!
-//! Start: the configuration is valid before anything is opened; the listeners
-//! are bound before anything is attached; the filter stands, from the last known
-//! good list or the built-in one, before the first poll and before the relay takes
-//! its first connection. It waits for nobody else: the spool is opened beside it. A
-//! start that fails leaves no new filter behind. An interface that is not there yet is
-//! no failure: it is filtered when it appears. Attaching is the work of one thread, and
-//! no other may do it ([`privilege`]).
+//! Start: the configuration is valid before anything is opened; the filter stands, from
+//! the last known good list or the built-in one, before anything is bound, before the
+//! first poll and before the relay takes its first connection. It waits for nobody else:
+//! the spool is opened beside it. A filter that cannot be put on an interface that is
+//! there fails the start, and leaves no new one behind; what fails after that, an address
+//! in use or a group that nobody knows, leaves the filter in force. An interface that is
+//! not there yet is no failure: it is filtered when it appears. Attaching is the work of
+//! one thread, and no other may do it ([`privilege`]).
 //!
 //! Then four things go on side by side: the [`Keeper`] owns the list, the
 //! [`Relay`] takes and delivers notifications, the [`admin`](crate::admin) server
@@ -29,6 +30,7 @@ mod orders;
 mod privilege;
 mod publish;
 mod relay;
+mod retry;
 mod supervisor;
 
 use std::{
@@ -163,6 +165,9 @@ pub async fn run(load: Load, mut attacher: Attacher) -> Result<(), Error> {
     // In the mode that an operator may have ordered.
     let config = keeper.config();
     check(&config)?;
+    // Before anything is asked: what comes after the answer is told then.
+    let changes = Changes::subscribe()
+        .map_err(|source| Error::Watch { what: "network interfaces", source })?;
     let local = follow::local_addresses()?;
     let table = Arc::new(table(&keeper.list(), &config, &local)?);
     let gates = Gates::new(Arc::clone(&table));
@@ -175,13 +180,11 @@ pub async fn run(load: Load, mut attacher: Attacher) -> Result<(), Error> {
         drops: Drops::default(),
         started: Timestamp::now(),
     };
-    let changes = Changes::subscribe()
-        .map_err(|source| Error::Watch { what: "network interfaces", source })?;
     let audit = Audit::open(&config.state_directory, &registry)?;
-    let server = Server::bind(&config.admin).await?;
     let health = Health::default();
     let interfaces = open_gates(&shared, &attacher, &health).await?;
-    // After the filter, which stays whatever is wrong with the relay.
+    // After the filter, which stays whatever is wrong with an address, a group or the relay.
+    let server = Server::bind(&config.admin).await?;
     let relay = match config.relay.is_on() {
         true => Some(Relay::open(&config, &registry)?),
         false => None,

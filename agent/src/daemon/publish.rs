@@ -22,13 +22,18 @@ pub enum Error {
     Gate(#[from] gate::Error),
 }
 
-/// The table of a list.
+/// The table of a list. It has to fit the gates that are configured, also while none is open:
+/// an interface that appears later would get no filter for its sake.
 pub(super) fn table(
     list: &AllowList,
     config: &Config,
     local: &[IpAddr],
 ) -> Result<CompiledTable, Error> {
-    Ok(compile::compile(&list.policy(config, local))?)
+    let table = compile::compile(&list.policy(config, local))?;
+    if !config.interfaces.is_empty() {
+        gate::has_room(config.gate.capacity, &table)?;
+    }
+    Ok(table)
 }
 
 /// Puts lists in force on all gates of the agent, and in its relay.

@@ -24,10 +24,10 @@ pub(super) fn state(config: &Config, status: &Result<Status, client::Error>) -> 
             Finding::ok("agent", format!("version {version} runs in {mode} mode, process {pid}"))
         }
         Err(error @ client::Error::NotRunning { .. }) => {
-            let pins = pins::interfaces(&config.gate.pin_directory).unwrap_or_default();
-            let filter = match pins.len() {
-                0 => "and no filter is pinned",
-                _ => "the filter of an earlier run is still in force, and its list grows old",
+            let filter = match pins::interfaces(&config.gate.pin_directory) {
+                Ok(pinned) if pinned.is_empty() => "and no filter is pinned",
+                Ok(_) => "the filter of an earlier run is still in force, and its list grows old",
+                Err(_) => "and whether a filter is still in force cannot be seen",
             };
             Finding::warning("agent", format!("{error}; {filter}"), "systemctl start exogate")
         }

@@ -212,6 +212,15 @@ pub fn detach_all(pin_directory: &Path) -> Result<Vec<u32>, Error> {
     Ok(detached)
 }
 
+/// Whether gates that are opened with this capacity have room for a table.
+///
+/// # Errors
+///
+/// [`Error::TableFull`].
+pub fn has_room(capacity: u32, table: &CompiledTable) -> Result<(), Error> {
+    tables::lines_for(capacity, Some(table)).map(drop)
+}
+
 /// An attached filter that was found on an interface.
 pub(crate) struct Found {
     link: FdLink,

@@ -79,16 +79,29 @@ impl Gates {
         }
     }
 
-    /// Ends the gate on an interface that is gone, with what is left of its pins.
-    pub fn forget(&self, index: u32) {
-        let mut set = self.lock();
-        let is_it = |gate: &Gate| gate.interface().index == index;
-        let Some(position) = set.gates.iter().position(is_it) else { return };
-        let gate = set.gates.swap_remove(position);
-        drop(set);
+    /// Ends the gate on an interface that is gone, with what is left of its pins. Whether it
+    /// is gone the kernel is asked once more: a list of all interfaces may lack one that is
+    /// there, if others came and went meanwhile, and that one would lose its filter. Returns
+    /// whether the gate has ended.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel cannot be asked; the gate stays then.
+    pub async fn forget(&self, index: u32) -> Result<bool, Error> {
+        if interface::find_index(index).await?.is_some() {
+            return Ok(false);
+        }
+        let Some(gate) = self.remove(index) else { return Ok(false) };
         if let Err(error) = gate.detach() {
             tracing::warn!(index, %error, "cannot remove the pins of an interface that is gone");
         }
+        Ok(true)
+    }
+
+    fn remove(&self, index: u32) -> Option<Gate> {
+        let mut set = self.lock();
+        let position = set.gates.iter().position(|gate| gate.interface().index == index)?;
+        Some(set.gates.swap_remove(position))
     }
 
     /// Asks the kernel whether each filter is still attached, and remembers it.

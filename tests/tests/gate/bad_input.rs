@@ -50,6 +50,13 @@ fn program(lab: &Lab) -> Option<u32> {
     rest.split_whitespace().next()?.parse().ok()
 }
 
+/// Expects the filter in force on the edge host, although no agent runs.
+fn is_filtered(lab: &Lab) {
+    assert!(program(lab).is_some());
+    assert!(!lab.connect(Peer::Stranger, Family::V4, HTTPS).unwrap().passed());
+    assert!(lab.connect(Peer::Exchange, Family::V4, HTTPS).unwrap().passed());
+}
+
 /// The last line of an agent that did not start.
 fn spawn_in_vain(agent: &mut Agent, code: i32, says: &[&str]) {
     agent.spawn().unwrap();
@@ -127,18 +134,38 @@ fn pins_need_a_bpf_file_system() {
 }
 
 #[test]
-fn an_admin_port_in_use_is_told_before_anything_is_attached() {
+fn an_admin_port_in_use_keeps_the_agent_away_and_not_the_filter() {
     let lab = Lab::new().unwrap();
     let taken = lab.edge().run(|| Ok(std::net::TcpListener::bind("127.0.0.1:9469")?)).unwrap();
     let mut agent = Agent::new(&lab).unwrap();
     let says = ["127.0.0.1:9469", "in use", "admin.listen"];
     spawn_in_vain(&mut agent, FAILURE, &says);
-    assert_eq!(program(&lab), None);
+    is_filtered(&lab);
     drop(taken);
     // Another test's thread may just be starting a child, which holds the port until its exec.
     std::thread::sleep(Duration::from_millis(500));
     agent.start().unwrap();
-    assert!(program(&lab).is_some());
+    assert_eq!(agent.status_json().unwrap()["interfaces"][0]["adopted"], true);
+}
+
+#[test]
+fn a_group_that_nobody_knows_keeps_the_agent_away_and_not_the_filter() {
+    let lab = Lab::new().unwrap();
+    let mut agent = Agent::new(&lab).unwrap();
+    agent.set("admin.group", "no-such-group").unwrap();
+    spawn_in_vain(&mut agent, FAILURE, &["no group \"no-such-group\"", "admin.group"]);
+    is_filtered(&lab);
+}
+
+#[test]
+fn nothing_starts_without_a_state_that_cannot_be_read() {
+    let lab = Lab::new().unwrap();
+    let mut agent = Agent::new(&lab).unwrap();
+    let state = agent.state_directory().join("state.json");
+    fs::create_dir_all(&state).unwrap();
+    spawn_in_vain(&mut agent, FAILURE, &["state.json", "orders of operators", "move it away"]);
+    assert!(state.is_dir());
+    assert_eq!(program(&lab), None);
 }
 
 #[test]

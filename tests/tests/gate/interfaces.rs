@@ -1,6 +1,12 @@
 //! Interfaces that come, go, and change their names.
 
-use std::{fs, sync::Arc, thread, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use exogate::gate::{Attach, Gate, Gates, Options, Spares};
 use exogate_ebpf::compile::{CompiledTable, Guard, Policy, Protocol, compile};
@@ -35,6 +41,29 @@ fn wait_for_states(scene: &Scene, expected: &[(&str, &str)]) -> Metrics {
         expected.iter().map(|(name, state)| ((*name).to_owned(), (*state).to_owned())).collect();
     let what = format!("{expected:?}");
     scene.agent.wait_until(&what, PATIENCE, |metrics| states(metrics) == expected).unwrap()
+}
+
+/// Starts an agent whose only interface is not there.
+fn start_without(scene: &mut Scene, interface: &str) {
+    scene.agent.spawn().unwrap();
+    let waits = || {
+        let ready = scene.agent.get("/readyz");
+        ready.is_ok_and(|ready| ready.status == 503 && ready.text().contains(interface))
+    };
+    let begin = std::time::Instant::now();
+    while !waits() {
+        assert!(begin.elapsed() < PATIENCE, "{}", scene.agent.log());
+        thread::sleep(Duration::from_millis(20));
+    }
+    wait_for_states(scene, &[(interface, "absent")]);
+}
+
+fn wait_for_log(scene: &Scene, what: &str) {
+    let begin = std::time::Instant::now();
+    while !scene.agent.log().contains(what) {
+        assert!(begin.elapsed() < PATIENCE, "{what} is not in {}", scene.agent.log());
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 #[test]
@@ -98,17 +127,7 @@ fn an_interface_that_goes_leaves_neither_series_nor_open_files() {
 #[test]
 fn a_pattern_that_nothing_fits_is_not_ready_and_none_takes_the_loopback_interface() {
     let mut scene = scene(&["eth*"]);
-    scene.agent.spawn().unwrap();
-    let waits = || {
-        let ready = scene.agent.get("/readyz");
-        ready.is_ok_and(|ready| ready.status == 503 && ready.text().contains("eth*"))
-    };
-    let begin = std::time::Instant::now();
-    while !waits() {
-        assert!(begin.elapsed() < PATIENCE, "{}", scene.agent.log());
-        thread::sleep(Duration::from_millis(20));
-    }
-    wait_for_states(&scene, &[("eth*", "absent")]);
+    start_without(&mut scene, "eth*");
     scene.agent.set("interfaces", vec!["*"]).unwrap();
     scene.agent.restart().unwrap();
     wait_for_states(&scene, &[(EDGE_INTERFACE, "filtered")]);
@@ -131,10 +150,85 @@ fn a_renamed_interface_stays_filtered_and_the_next_of_its_name_is_filtered_too()
     assert_eq!(scene.agent.get("/readyz").unwrap().status, 200);
     assert!(scene.lab.connect(Peer::Exchange, Family::V4, HTTPS).unwrap().passed());
     assert!(!scene.lab.connect(Peer::Stranger, Family::V4, HTTPS).unwrap().passed());
+    let counted = |metrics: &Metrics, interface: &str| {
+        metrics.sum("exogate_gate_drop_events_total", &[("interface", interface)])
+    };
+    let taken = |metrics: &Metrics| counted(metrics, "wan0") > Some(0.0);
+    let metrics = scene.agent.wait_until("a drop of wan0 is taken", PATIENCE, taken).unwrap();
+    assert_eq!(counted(&metrics, EDGE_INTERFACE), None);
+    let told = scene.agent.print(&["events"]).unwrap();
+    assert!(told.contains("wan0 drop unlisted") && !told.contains(EDGE_INTERFACE), "{told}");
 
     scene.lab.edge().ip("link add edge0 type veth peer name other0\n").unwrap();
     wait_for_states(&scene, &[("edge0", "filtered"), ("wan0", "filtered")]);
     assert!(!scene.lab.connect(Peer::Stranger, Family::V4, HTTPS).unwrap().passed());
+}
+
+#[test]
+fn what_waits_for_a_restart_waits_for_it_on_the_next_interface_too() {
+    let mut scene = scene(&["edge*"]);
+    scene.agent.start().unwrap();
+    let other = scene.lab.pin_directory().join("other");
+    scene.agent.set("gate.attach", "generic").unwrap().set("gate.capacity", 1000).unwrap();
+    scene.agent.set("gate.pin_directory", other.to_str().unwrap()).unwrap();
+    scene.agent.reload().unwrap();
+    wait_for_log(&scene, "gate.attach, gate.capacity or gate.pin_directory");
+    wait_for_log(&scene, "configuration in force");
+    scene.lab.edge().ip("link add edge5 type veth peer name other5\n").unwrap();
+    wait_for_states(&scene, &[("edge0", "filtered"), ("edge5", "filtered")]);
+    let native = [("interface", "edge5"), ("mode", "native")];
+    // That scrape may have read other metrics before the filter was there.
+    assert_eq!(count(&scene.agent.metrics().unwrap(), "exogate_gate_attached", &native), 1.0);
+    let pins = pins(&scene.lab);
+    assert!(!pins.iter().any(|pin| pin.contains("/other")), "{pins:?}");
+    let tables = pins.iter().filter(|pin| pin.ends_with("/TABLES"));
+    let sizes: BTreeSet<_> = tables.map(|tables| max_entries(tables)).collect();
+    assert_eq!(sizes.len(), 1, "{pins:?}");
+}
+
+#[test]
+fn a_list_that_no_interface_would_have_room_for_is_refused_while_there_is_none() {
+    let mut scene = scene(&[EDGE_INTERFACE]);
+    scene.agent.set("gate.capacity", 1).unwrap();
+    scene.lab.remove_edge_interface().unwrap();
+    start_without(&mut scene, EDGE_INTERFACE);
+    let many: Vec<_> = (0..20_000).map(|n| format!("11.{}.{}.1/32", n / 256, n % 256)).collect();
+    let more: toml::Table = toml::from_str(
+        "[[guard]]\nport = 443\nsources = [\"exchange-online\", \"many\"]\n\
+         [source.many]\nkind = \"static\"",
+    )
+    .unwrap();
+    scene.agent.settings().extend(more);
+    scene.agent.set("source.many.prefixes", many).unwrap();
+    scene.agent.reload().unwrap();
+    wait_for_log(&scene, "raise gate.capacity");
+    wait_for_log(&scene, "reload failed, going on as before");
+    scene.lab.add_edge_interface().unwrap();
+    wait_for_states(&scene, &[(EDGE_INTERFACE, "filtered")]);
+    assert!(scene.lab.connect(Peer::Exchange, Family::V4, HTTPS).unwrap().passed());
+    assert!(!scene.lab.connect(Peer::Stranger, Family::V4, HTTPS).unwrap().passed());
+}
+
+/// How many elements a pinned map has.
+fn max_entries(pin: &str) -> u32 {
+    aya::maps::MapInfo::from_pin(pin).unwrap().max_entries()
+}
+
+#[test]
+fn an_interface_that_could_not_be_filtered_is_tried_again() {
+    let mut scene = scene(&["edge*"]);
+    scene.agent.start().unwrap();
+    let pins = scene.lab.pin_directory().join("exogate/if4242");
+    fs::create_dir(&pins).unwrap();
+    let held = File::open(&pins).unwrap();
+    held.lock().unwrap();
+    scene.lab.edge().ip("link add edge5 index 4242 type veth peer name other5\n").unwrap();
+    wait_for_states(&scene, &[("edge0", "filtered"), ("edge5", "open")]);
+    wait_for_log(&scene, "another exogate process holds");
+    // What the kernel says of a new interface comes within this time, and nothing later.
+    thread::sleep(Duration::from_secs(1));
+    drop(held);
+    wait_for_states(&scene, &[("edge0", "filtered"), ("edge5", "filtered")]);
 }
 
 #[test]
@@ -159,11 +253,7 @@ fn the_time_without_a_filter_is_counted() {
 fn what_is_published_while_an_interface_is_opened_is_in_force_on_it_too() {
     let lab = Lab::new().unwrap();
     let (monitoring, enforcing) = (table(false), table(true));
-    let options = Options {
-        attach: Attach::Auto,
-        capacity: 1000,
-        pin_directory: lab.pin_directory().join("exogate"),
-    };
+    let options = options(&lab);
     let gates = Gates::new(Arc::clone(&monitoring));
     let open = || async {
         let mut spares = Spares::default();
@@ -173,6 +263,34 @@ fn what_is_published_while_an_interface_is_opened_is_in_force_on_it_too() {
     };
     lab.edge().run_async(PATIENCE, open).unwrap();
     assert!(!lab.connect(Peer::Stranger, Family::V4, HTTPS).unwrap().passed());
+}
+
+#[test]
+fn an_interface_that_is_there_after_all_keeps_its_filter() {
+    let lab = Lab::new().unwrap();
+    let (blocking, options) = (table(true), options(&lab));
+    let gates = Gates::new(Arc::clone(&blocking));
+    let open = || async {
+        let mut spares = Spares::default();
+        let gate = Gate::open(EDGE_INTERFACE, &options, &blocking, &mut spares).await?;
+        let index = gate.interface().index;
+        gates.add(gate, &blocking)?;
+        Ok((index, gates.forget(index).await?))
+    };
+    let (index, gone) = lab.edge().run_async(PATIENCE, open).unwrap();
+    assert!(!gone);
+    assert!(!lab.connect(Peer::Stranger, Family::V4, HTTPS).unwrap().passed());
+    assert!(!pins(&lab).is_empty());
+
+    lab.remove_edge_interface().unwrap();
+    let forget = || async { Ok(gates.forget(index).await?) };
+    assert!(lab.edge().run_async(PATIENCE, forget).unwrap());
+    assert!(pins(&lab).is_empty(), "{:?}", pins(&lab));
+}
+
+fn options(lab: &Lab) -> Options {
+    let pin_directory = lab.pin_directory().join("exogate");
+    Options { attach: Attach::Auto, capacity: 1000, pin_directory }
 }
 
 /// Nobody is listed.

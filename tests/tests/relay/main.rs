@@ -9,6 +9,7 @@
 //! | `dead_letters` | what an operator can do with what was given up |
 //! | `day` | whether a day of Graph's traffic goes well |
 //! | `life` | what stops, crashes and restarts lose: nothing |
+//! | `owner` | whether a service goes on with what an agent of root left |
 //! | `peers` | whether exchangelib, requests and nginx take it for what it is |
 //! | `scan` | what testssl.sh says of its TLS |
 //! | `cluster` | whether another host delivers what a lost one accepted |
@@ -53,6 +54,7 @@ mod hostile_h2;
 mod identities;
 mod life;
 mod outage;
+mod owner;
 mod passthrough;
 mod peers;
 mod proxied;

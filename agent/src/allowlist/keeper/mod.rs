@@ -65,7 +65,7 @@ pub struct Keeper<C = Feeds> {
 /// Why a keeper cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Its state may not be read.
+    /// Its state is there and cannot be read.
     #[error(transparent)]
     State(#[from] StateError),
     /// A metric could not be registered.
@@ -86,7 +86,7 @@ impl Keeper<Feeds> {
     ///
     /// # Errors
     ///
-    /// If the state may not be read, or metrics of these names are registered already.
+    /// If the state is there and cannot be read, or metrics of these names are registered already.
     pub fn open(config: Arc<Config>, registry: &Registry) -> Result<Self, OpenError> {
         let metrics = Metrics::register(registry)?;
         let id = RequestId::of_installation(&config.state_directory);
@@ -107,7 +107,7 @@ impl<C: Collect> Keeper<C> {
         let mut problem = None;
         let mut known = match state.load() {
             Ok(known) => known,
-            Err(error @ StateError::Denied { .. }) => return Err(error),
+            Err(error @ StateError::Unreadable { .. }) => return Err(error),
             Err(error) => {
                 tracing::error!(%error, "starting from the built-in list");
                 problem = Some(Problem::new(clock(), "state", &error));

@@ -199,9 +199,21 @@ fn a_state_of_another_user_is_left_where_it_is() {
         state.load()
     };
     let error = thread::scope(|scope| scope.spawn(load).join().unwrap()).unwrap_err();
-    assert!(matches!(error, Error::Denied { .. }), "{error}");
+    assert!(matches!(error, Error::Unreadable { .. }), "{error}");
     fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
     assert_eq!(state.load().unwrap(), example());
+}
+
+#[test]
+fn a_state_that_cannot_be_read_is_left_where_it_is() {
+    let root = tempfile::tempdir().unwrap();
+    let state = StateDirectory::new(root.path());
+    // What the system can open and not read.
+    let path = root.path().join("state.json");
+    fs::create_dir(&path).unwrap();
+    let error = state.load().unwrap_err();
+    assert!(matches!(error, Error::Unreadable { .. }), "{error}");
+    assert!(path.is_dir());
 }
 
 #[test]

@@ -1,13 +1,14 @@
-//! The directory of a spool on disk: who may read it, and who works in it.
+//! The directory of a spool on disk: who may read it, and who works in it. What root makes of
+//! it belongs to the owner of the directory around it ([`state_file`]).
 //!
 //! One process at a time: a lock that ends with the process says so. A process
 //! that stops while the next one starts still holds it for a moment, so it is
 //! waited for, but not for long.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
+    fs::{self, File, Permissions, TryLockError},
     io,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     thread::sleep,
     time::{Duration, Instant},
@@ -16,6 +17,7 @@ use std::{
 use nix::sys::statvfs::statvfs;
 
 use super::super::Error;
+use crate::state_file;
 
 /// How long a process that stops is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -36,15 +38,9 @@ impl Directory {
         let problem = |action: &str, error: io::Error| {
             Error::Open(format!("{action} {}: {error}", path.display()))
         };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .map_err(|error| problem("cannot make", error))?;
-        fs::set_permissions(path, Permissions::from_mode(0o700))
-            .map_err(|error| problem("cannot make private", error))?;
-        let lock =
-            private(&path.join("lock")).map_err(|error| problem("cannot write in", error))?;
+        state_file::directory(path).map_err(|error| problem("cannot use", error))?;
+        let lock = state_file::append(&path.join("lock"))
+            .map_err(|error| problem("cannot write in", error))?;
         let begun = Instant::now();
         while let Err(error) = lock.try_lock() {
             match error {
@@ -82,12 +78,13 @@ impl Directory {
 
     /// Makes the database's file if there is none, and its entry in the directory
     /// durable. Nobody else may read it; SQLite gives the files beside it the same
-    /// mode.
+    /// mode and, where it is root, the same owner.
     pub(super) fn prepare(&self) -> io::Result<()> {
         let database = self.database();
-        private(&database)?;
-        for file in [&database].into_iter().chain(&companions(&database)) {
-            match fs::set_permissions(file, Permissions::from_mode(0o600)) {
+        let private = |file: File| file.set_permissions(Permissions::from_mode(0o600));
+        private(state_file::append(&database)?)?;
+        for file in companions(&database) {
+            match state_file::open(&file).and_then(private) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
@@ -130,8 +127,4 @@ fn companions(database: &Path) -> [PathBuf; 2] {
         name.push(suffix);
         PathBuf::from(name)
     })
-}
-
-fn private(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
