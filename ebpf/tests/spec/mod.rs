@@ -79,9 +79,8 @@ impl Mode {
 pub const NOW: u64 = 1_000_000_000;
 
 /// Monitor, enforce, and enforce on trial: for a while yet, or for too long already.
-pub const MODES: [Mode; 5] = [
+pub const MODES: [Mode; 4] = [
     Mode::new(false, None, false),
-    Mode::new(false, Some(u64::MAX), false),
     Mode::new(true, None, true),
     Mode::new(true, Some(u64::MAX), true),
     Mode::new(true, Some(1), false),

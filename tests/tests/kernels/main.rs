@@ -64,7 +64,7 @@ fn a_gate_is_attached_pinned_published_to_and_taken_over() {
 }
 
 #[test]
-fn a_program_that_was_made_before_its_interface_is_put_on_it_and_taken_over() {
+fn programs_that_were_made_before_their_interfaces_are_put_on_them_and_taken_over() {
     beside_a_veth_pair(async |pins| attach_spare(pins).await);
 }
 
@@ -125,11 +125,15 @@ async fn attach_spare(pin_directory: &Path) {
     let options =
         Options { attach: Attach::Auto, capacity: 1000, pin_directory: pin_directory.to_owned() };
     let mut spares = Spares::default();
-    spares.prepare(&options);
+    while spares.prepare(&options) {}
     let between = Program::load(LinkLayer::Ethernet, 1000).unwrap().id();
     let mut gate = Gate::open("gate0", &options, &table, &mut spares).await.unwrap();
     // The kernel numbers programs in the order in which they are loaded.
     assert!(gate.program().id() < between, "the program was made when it was needed");
+    let other_end = wire::other_end();
+    let second = Gate::open(&other_end, &options, &table, &mut spares).await.unwrap();
+    assert!(second.program().id() < between, "of two at once one waited for the verifier");
+    second.detach().unwrap();
     refuse_a_stranger(&mut gate).await;
     drop(gate);
     let gate = Gate::open("gate0", &options, &table, &mut spares).await.unwrap();

@@ -60,7 +60,7 @@ fn socket() -> Socket {
 }
 
 /// The name of the other end of `gate0`: an old busybox leaves it to the kernel.
-fn other_end() -> String {
+pub(crate) fn other_end() -> String {
     let mut names = getifaddrs().unwrap().map(|found| found.interface_name);
     names.find(|name| name == "gate1" || name.starts_with("veth")).unwrap()
 }
