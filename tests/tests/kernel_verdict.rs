@@ -7,20 +7,24 @@
     reason = "a test stops at the first thing that goes wrong"
 )]
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+};
 
 use aya::util::KernelVersion;
 use exogate::gate::Program;
 use exogate_ebpf::{
+    abi::SAMPLED_PER_EPOCH,
     compile::{Policy, compile},
     packet::LinkLayer,
-    verdict::Action,
+    verdict::{Action, Family, Reason},
 };
 
 #[path = "../../ebpf/tests/spec/mod.rs"]
 pub(crate) mod spec;
 
-use spec::{Case, Expected};
+use spec::{Case, Expected, Mode};
 
 /// Instructions that the verifier may walk through: a tenth of what the kernel
 /// allows a program (BPF_COMPLEXITY_LIMIT_INSNS, one million), with room to grow.
@@ -55,23 +59,47 @@ fn the_verifier_walks_within_its_budget() {
     }
 }
 
+#[test]
+fn every_blocked_source_is_told_however_many_there_are() {
+    let mut program = Program::load(LinkLayer::Ethernet, 1_000).unwrap();
+    program.publish(&compile(&spec::policy()).unwrap()).unwrap();
+    let refused = (Action::Drop, Reason::Unlisted, Family::Ipv4);
+    let frame = spec::datagram(refused);
+    // More than are read at once.
+    let expected: BTreeSet<_> =
+        (0..5_000_u32).map(|number| Ipv4Addr::from_bits(0x0b00_0000 + number)).collect();
+    for (number, source) in (0..).zip(&expected) {
+        let mut frame = frame.clone();
+        drop(frame.splice(spec::DATAGRAM_SOURCE, source.octets()));
+        // Of each second only so many are recorded.
+        program.tick(number / SAMPLED_PER_EPOCH + 1);
+        program.test_run(&frame, 1).unwrap();
+    }
+    let found = program.blocked(usize::MAX).unwrap();
+    assert!(found.iter().all(|source| source.packets == 1), "each of them was refused once");
+    assert_eq!(found.len(), expected.len());
+    let found: BTreeSet<_> = found.into_iter().map(|source| source.address).collect();
+    let expected: BTreeSet<_> = expected.into_iter().map(IpAddr::from).collect();
+    assert_eq!(found, expected);
+}
+
 fn judge_all(policy: &Policy, cases: &[Case]) {
     for link_layer in [LinkLayer::Ethernet, LinkLayer::None] {
-        for enforce in [true, false] {
+        for mode in &spec::MODES {
             let mut program = Program::load(link_layer, 1_000).unwrap();
-            program.publish(&compile(&Policy { enforce, ..policy.clone() }).unwrap()).unwrap();
-            judge(&program, link_layer, enforce, cases);
+            program.publish(&compile(&mode.of(policy)).unwrap()).unwrap();
+            judge(&program, link_layer, mode, cases);
         }
     }
 }
 
-fn judge(program: &Program, link_layer: LinkLayer, enforce: bool, cases: &[Case]) {
+fn judge(program: &Program, link_layer: LinkLayer, mode: &Mode, cases: &[Case]) {
     let mine: Vec<&Case> = cases.iter().filter(|case| case.link_layer == link_layer).collect();
     let (fit, short): (Vec<&Case>, Vec<&Case>) =
         mine.into_iter().partition(|case| case.fits_test_run());
     let mut wrong = Vec::new();
     for case in &fit {
-        let expected = if enforce { case.expected } else { case.expected_in_monitor_mode() };
+        let expected = case.expected_in(mode);
         let before = counts(program);
         let (returned, _) = program.test_run(&case.frame, 1).unwrap();
         let counted = difference(&before, &counts(program));
@@ -85,7 +113,7 @@ fn judge(program: &Program, link_layer: LinkLayer, enforce: bool, cases: &[Case]
     }
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
     println!(
-        "{link_layer:?}, enforce {enforce}: {} packets as specified; {} too short for a test run, \
+        "{link_layer:?}, {mode:?}: {} packets as specified; {} too short for a test run, \
          which the host test judges",
         fit.len(),
         short.len()

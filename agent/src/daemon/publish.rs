@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use exogate_ebpf::compile::{self, CompiledTable};
+use exogate_ebpf::compile::{self, CompiledTable, Policy};
 
 use crate::{
     allowlist::{AllowList, Publish},
@@ -22,14 +22,17 @@ pub enum Error {
     Gate(#[from] gate::Error),
 }
 
-/// The table of a list. It has to fit the gates that are configured, also while none is open:
-/// an interface that appears later would get no filter for its sake.
+/// The table of a list. It drops nothing from the deadline on, in nanoseconds since the boot.
+/// It has to fit the gates that are configured, also while none is open: an interface that
+/// appears later would get no filter for its sake.
 pub(super) fn table(
     list: &AllowList,
     config: &Config,
     local: &[IpAddr],
+    deadline: Option<u64>,
 ) -> Result<CompiledTable, Error> {
-    let table = compile::compile(&list.policy(config, local))?;
+    let policy = Policy { deadline, ..list.policy(config, local) };
+    let table = compile::compile(&policy)?;
     if !config.interfaces.is_empty() {
         gate::has_room(config.gate.capacity, &table)?;
     }
@@ -48,10 +51,15 @@ impl GatePublisher {
 impl Publish for GatePublisher {
     type Error = Error;
 
-    fn publish(&mut self, list: &Arc<AllowList>, config: &Arc<Config>) -> Result<(), Error> {
+    fn publish(
+        &mut self,
+        list: &Arc<AllowList>,
+        config: &Arc<Config>,
+        deadline: Option<u64>,
+    ) -> Result<(), Error> {
         let Self(shared) = self;
         let timer = shared.metrics.publish_seconds.start_timer();
-        let result = table(list, config, &shared.local()).and_then(|table| {
+        let result = table(list, config, &shared.local(), deadline).and_then(|table| {
             let table = Arc::new(table);
             shared.gates.publish(&table)?;
             shared.admission.replace(table);

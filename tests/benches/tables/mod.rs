@@ -78,7 +78,7 @@ fn measure(report: &mut Report, name: &str, nets: &[IpNet], directory: &Path) ->
             .map(|net| Prefix { address: net.network(), length: net.prefix_len(), sources: 1 })
             .collect();
         let guards = vec![Guard { protocol: Protocol::Tcp, port: 443, sources: 1 }];
-        let policy = Policy { enforce: true, destinations: None, prefixes, guards };
+        let policy = Policy { enforce: true, deadline: None, destinations: None, prefixes, guards };
         let begin = Instant::now();
         let table = compile(&policy).unwrap();
         compiling.push(begin.elapsed().as_secs_f64());

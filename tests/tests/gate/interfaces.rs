@@ -296,6 +296,7 @@ fn options(lab: &Lab) -> Options {
 /// Nobody is listed.
 fn table(enforce: bool) -> Arc<CompiledTable> {
     let guards = vec![Guard { protocol: Protocol::Tcp, port: HTTPS, sources: 1 }];
-    let policy = Policy { enforce, destinations: None, prefixes: Vec::new(), guards };
+    let policy =
+        Policy { enforce, deadline: None, destinations: None, prefixes: Vec::new(), guards };
     Arc::new(compile(&policy).unwrap())
 }

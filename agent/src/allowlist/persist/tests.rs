@@ -5,7 +5,7 @@ use std::{fs::Permissions, os::unix::fs::PermissionsExt as _, thread};
 use caps::{CapSet, Capability};
 
 use super::*;
-use crate::{allowlist::held, source::Origin};
+use crate::{allowlist::held, boot::BootTime, source::Origin};
 
 const WORLDWIDE: FeedId = FeedId::Instance(Instance::Worldwide);
 
@@ -52,6 +52,7 @@ fn example() -> Known {
             mode: crate::config::Mode::Enforce,
             since: at,
             until: Some("2026-11-23T20:10:00Z".parse().unwrap()),
+            deadline: Some(BootTime::after(std::time::Duration::from_secs(600))),
             former: None,
         }),
     }
