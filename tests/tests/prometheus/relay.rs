@@ -62,11 +62,16 @@ fn the_alerts_of_the_relay_fire_and_resolve() {
     watched.fires("ExogateUpstreamDown");
     watched.fires("ExogateSpoolFilling");
     while send(&watched, 100_000) == 202 {}
+    // A tenth of what was answered lately, and more.
+    for _ in 0..5 {
+        assert_eq!(send(&watched, 100_000), 503);
+    }
+    watched.fires("ExogateAnswersFail");
     watched.fires("ExogateSpoolRefuses");
     watched.fires("ExogateDeliveryStuck");
     pega.resume().unwrap();
     pega.feel(Mood::Well);
-    for alert in ["UpstreamDown", "SpoolFilling", "SpoolRefuses", "DeliveryStuck"] {
+    for alert in ["AnswersFail", "UpstreamDown", "SpoolFilling", "SpoolRefuses", "DeliveryStuck"] {
         watched.resolves(&format!("Exogate{alert}"));
     }
 
