@@ -127,7 +127,8 @@ async fn send_datagrams(
             let payload = u64::try_from(number)?.to_be_bytes();
             socket.send_to(&payload, target).with_context(|| format!("{flow} cannot send"))?;
             // Who was late does not make up for it by a burst.
-            next = Instant::now().max(next + every);
+            let now = Instant::now();
+            next = next.checked_add(every).map_or(now, |next| next.max(now));
             sleep(next.saturating_duration_since(Instant::now()));
         }
         Ok(())
