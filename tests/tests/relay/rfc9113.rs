@@ -65,8 +65,9 @@ fn outcome(answer: &[u8], closed: bool) -> Outcome {
     let error = |frame: &h2::Frame<'_>, at: usize| {
         u32::from_be_bytes(frame.payload[at..at + 4].try_into().unwrap())
     };
-    let ended = frames.iter().filter(|frame| frame.kind == h2::GOAWAY).map(|frame| error(frame, 4));
-    if let Some(code) = ended.filter(|code| *code != 0).last() {
+    let mut ended =
+        frames.iter().filter(|frame| frame.kind == h2::GOAWAY).map(|frame| error(frame, 4));
+    if let Some(code) = ended.rfind(|code| *code != 0) {
         assert!(closed, "it says that the connection ends, and leaves it open");
         return Connection(code);
     }

@@ -118,7 +118,7 @@ fn receiver(server: &StandIn, delivery: Delivery, spool: Hangs) -> Arc<Receiver>
     ];
     let places = [(GRAPH, RouteKind::Graph(graph)), (EWS, RouteKind::Ews(ews))];
     let routes = places.map(|(path, kind)| Route {
-        name: path[1..].to_owned(),
+        name: path.trim_start_matches('/').to_owned(),
         host: None,
         path: PathRule::Exact(path.to_owned()),
         upstream: 0,
@@ -215,7 +215,7 @@ async fn graph_is_answered_in_time_although_the_store_hangs() {
     let limit = Duration::from_millis(2500);
     assert_eq!(answer(Arc::clone(&receiver), graph(ITEM)).await, (503, limit));
     // Nor does it matter who is slow: what is not stored by then is not accepted.
-    let unfinished = graph(ITEM).replace(ITEM, &ITEM[..20]);
+    let unfinished = graph(ITEM).replace(ITEM, ITEM.split_at(20).0);
     assert_eq!(answer(receiver, unfinished).await, (503, limit));
 }
 

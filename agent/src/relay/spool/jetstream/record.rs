@@ -175,8 +175,10 @@ fn head(id: RecordId, headers: &HeaderMap) -> Result<Head, Error> {
 fn parse<T: DeserializeOwned>(id: RecordId, headers: &HeaderMap, name: &str) -> Result<T, Error> {
     let unreadable = |problem: String| Error::Unreadable { id, problem };
     let value = headers.get(name).ok_or_else(|| unreadable(format!("it has no {name}")))?;
-    serde_json::from_str(value.as_str())
-        .map_err(|error| unreadable(format!("its {name} is malformed: {error}")))
+    // The library would quote what is there, and that may be anything.
+    serde_json::from_str(value.as_str()).map_err(|error| {
+        unreadable(format!("its {name} is malformed at character {}", error.column()))
+    })
 }
 
 /// None, if they cannot be read: then the message cannot be either.
