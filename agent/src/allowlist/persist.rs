@@ -8,8 +8,9 @@
 //! A file that cannot be understood is put aside under another name and
 //! reported; the start goes on from what is built in. Its content carries a
 //! checksum, because a digit that flipped in an address still is an address.
-//! One that is there and cannot be read, whatever the reason, may be whole and hold an
-//! operator's orders: nothing starts without it, and it stays as it is.
+//! One that a disk does not give back is damaged, too: a host without a filter would be worse
+//! off than with the list that is built in. One that cannot be read for another reason may be
+//! whole and hold an operator's orders: nothing starts without it, and it stays as it is.
 
 use std::{
     fs::{self, File},
@@ -20,6 +21,7 @@ use std::{
 
 use aws_lc_rs::digest;
 use jiff::Timestamp;
+use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -192,7 +194,7 @@ impl StateDirectory {
     /// # Errors
     ///
     /// [`Error::Unreadable`] if it cannot be read; it stays where it is. If what was read
-    /// cannot be used, it has been put aside then, as far as that was possible, and nothing
+    /// cannot be used, or the disk does not give it back, it has been put aside then, as far as that was possible, and nothing
     /// is in the way of a new one.
     pub fn load(&self) -> Result<Known, Error> {
         let path = self.file();
@@ -201,20 +203,17 @@ impl StateDirectory {
         match read {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Known::default()),
+            // Next time it would be the same.
+            Err(error) if error.raw_os_error() == Some(Errno::EIO as i32) => {
+                let problem = error.to_string();
+                return Err(put_aside(&path, Error::Damaged { path: path.clone(), problem }));
+            }
             Err(source) => {
                 let source = state_file::advise(source, &self.path);
                 return Err(Error::Unreadable { path, source });
             }
         }
-        parse(&path, &bytes).inspect_err(|error| {
-            let aside = match error {
-                Error::Newer { .. } => path.with_extension("json.newer"),
-                _ => path.with_extension("json.damaged"),
-            };
-            if let Err(error) = fs::rename(&path, &aside) {
-                tracing::warn!(path = %path.display(), %error, "the state cannot be put aside");
-            }
-        })
+        parse(&path, &bytes).map_err(|error| put_aside(&path, error))
     }
 
     /// Writes what was applied. What is built in is left out: a newer program
@@ -276,6 +275,18 @@ impl StateDirectory {
             .and_then(|directory| directory.sync_all())
             .map_err(failed("cannot make durable"))
     }
+}
+
+/// Gives a file that is of no use another name, as far as that is possible.
+fn put_aside(path: &Path, error: Error) -> Error {
+    let aside = match error {
+        Error::Newer { .. } => path.with_extension("json.newer"),
+        _ => path.with_extension("json.damaged"),
+    };
+    if let Err(error) = fs::rename(path, &aside) {
+        tracing::warn!(path = %path.display(), %error, "the state cannot be put aside");
+    }
+    error
 }
 
 fn parse(path: &Path, bytes: &[u8]) -> Result<Known, Error> {

@@ -218,6 +218,17 @@ fn a_state_that_cannot_be_read_is_left_where_it_is() {
 }
 
 #[test]
+fn a_state_that_the_disk_does_not_give_back_is_put_aside() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("state.json");
+    // Nothing is mapped at its beginning, which is an input/output error.
+    std::os::unix::fs::symlink("/proc/self/mem", &path).unwrap();
+    let error = StateDirectory::new(root.path()).load().unwrap_err();
+    assert!(matches!(error, Error::Damaged { .. }), "{error}");
+    assert!(path.with_extension("json.damaged").is_symlink() && !path.is_symlink());
+}
+
+#[test]
 fn a_directory_that_cannot_be_written_is_an_error_with_its_path() {
     let root = tempfile::tempdir().unwrap();
     let file = root.path().join("file");
