@@ -9,18 +9,30 @@
     reason = "a test stops at the first thing that goes wrong"
 )]
 
-use std::{fs, path::Path, thread::sleep, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    thread::{scope, sleep},
+    time::Duration,
+};
 
+use anyhow::Result;
 use exogate_tests::{
-    lab::{EDGE_INTERFACE, Family, Lab, Peer},
+    http::Get,
+    lab::{EDGE_INTERFACE, Family, Lab, Peer, edge},
     machine::{Machine, newer_package, newer_rpm_package, package, rpm_package},
-    peer::{EDGE_NAME, HTTPS},
+    peer::{EDGE_NAME, HTTPS, Reached},
     prober::{Plan, Prober},
     tls::Validity,
 };
+use rustls::pki_types::ServerName;
 
-/// Long enough for a few hundred probes.
+/// Long enough for a thousand probes.
 const MOMENT: Duration = Duration::from_millis(500);
+/// The longest that a request may wait for an agent that starts, on a busy machine.
+const ANSWER: Duration = Duration::from_secs(90);
 const LISTED: [Peer; 2] = [Peer::Exchange, Peer::Graph];
 /// Enforcing on the edge host's interface, and never asking a feed.
 const CONFIG: &str = "mode = \"enforce\"\ninterfaces = [\"edge0\"]\n\
@@ -48,11 +60,16 @@ struct Scene {
 }
 
 impl Scene {
-    /// A machine with the package as it comes.
-    fn installed() -> (Self, String) {
+    /// A machine without the package.
+    fn booted() -> Self {
         let lab = Lab::new().unwrap();
         let machine = Machine::boot(&lab).unwrap();
-        let scene = Self { machine, lab };
+        Self { machine, lab }
+    }
+
+    /// A machine with the package as it comes.
+    fn installed() -> (Self, String) {
+        let scene = Self::booted();
         let said = scene.install(&package().unwrap());
         (scene, said)
     }
@@ -126,8 +143,10 @@ impl Release {
 
 #[test]
 fn an_installed_service_waits_for_an_interface_and_then_filters_without_capabilities() {
-    let (scene, said) = Scene::installed();
-    let Scene { machine, .. } = &scene;
+    let scene = Scene::booted();
+    let Scene { machine, lab } = &scene;
+    let prober = Prober::start(lab, Plan::dense()).unwrap();
+    let said = scene.install(&package().unwrap());
     assert!(said.contains("interfaces = [\"eth0\"]"), "{said}");
     assert!(scene.is_active(), "{}", machine.journal());
     assert_eq!(machine.check(&["systemctl", "is-enabled", UNIT]).unwrap(), "enabled\n");
@@ -137,6 +156,11 @@ fn an_installed_service_waits_for_an_interface_and_then_filters_without_capabili
 
     scene.configure(CONFIG);
     machine.check(&["systemctl", "restart", UNIT]).unwrap();
+    sleep(MOMENT);
+    let report = prober.stop().unwrap();
+    println!("{report}");
+    // Never a moment of nothing for anybody who is listed, nor a second one for a stranger.
+    report.expect_shut_once(&LISTED).unwrap();
     assert!(scene.is_filtered(), "{}", machine.journal());
     assert_eq!(machine.property(UNIT, "StatusText").unwrap(), "enforce: filter on edge0");
     let none = ["CapAmb:", "CapEff:", "CapInh:", "CapPrm:"].map(|set| format!("{set}\t{:016x}", 0));
@@ -145,7 +169,7 @@ fn an_installed_service_waits_for_an_interface_and_then_filters_without_capabili
     assert_eq!(user.trim(), "exogate");
     // Its own command line finds it, and publishing works without capabilities.
     machine.check(&["exogate", "allow", "203.0.113.7", "--for", "1m", "--reason", "test"]).unwrap();
-    assert!(scene.lab.connect(Peer::Stranger, Family::V4, HTTPS).unwrap().passed());
+    assert!(lab.connect(Peer::Stranger, Family::V4, HTTPS).unwrap().passed());
 }
 
 #[test]
@@ -171,7 +195,7 @@ fn members_of_the_operators_group_use_the_control_socket_and_others_do_not() {
 fn no_verdict_is_wrong_while_the_service_reloads_restarts_dies_and_stops() {
     let scene = Scene::enforcing();
     let Scene { machine, lab } = &scene;
-    let prober = Prober::start(lab, Plan::default()).unwrap();
+    let prober = Prober::start(lab, Plan::dense()).unwrap();
     sleep(MOMENT);
 
     let pid = scene.main_pid();
@@ -216,7 +240,7 @@ fn no_verdict_is_wrong_while_the_service_reloads_restarts_dies_and_stops() {
 #[test]
 fn a_service_that_hangs_or_lost_its_filter_is_started_again() {
     let scene = Scene::enforcing();
-    let Scene { machine, .. } = &scene;
+    let Scene { machine, lab } = &scene;
     fs::create_dir_all(machine.path("/etc/systemd/system/exogate.service.d")).unwrap();
     let quick = "[Service]\nWatchdogSec=3\n";
     fs::write(machine.path("/etc/systemd/system/exogate.service.d/quick.conf"), quick).unwrap();
@@ -227,10 +251,15 @@ fn a_service_that_hangs_or_lost_its_filter_is_started_again() {
     // Fed: it lives for longer than the watchdog waits.
     sleep(Duration::from_secs(5));
     assert_eq!(scene.main_pid(), pid, "{}", machine.journal());
+    let prober = Prober::start(lab, Plan::dense()).unwrap();
+    sleep(MOMENT);
     machine.check(&["systemctl", "kill", "--kill-whom=main", "--signal=STOP", UNIT]).unwrap();
     let again = |before: u32| scene.is_active() && ![0, before].contains(&scene.main_pid());
     machine.wait_until("a hung agent is started again", || again(pid)).unwrap();
-    assert!(scene.is_filtered());
+    sleep(MOMENT);
+    let report = prober.stop().unwrap();
+    println!("{report}");
+    report.expect_only(&LISTED).unwrap();
 
     let pid = scene.main_pid();
     machine.check(&["sh", "-c", "rm -r /sys/fs/bpf/exogate/*"]).unwrap();
@@ -286,6 +315,50 @@ fn the_relays_port_comes_from_systemd_and_outlives_the_agent() {
     // Who connects now waits, and starts it.
     assert_eq!(status("no answer after a stop"), 404);
     assert!(scene.is_active());
+
+    // Nobody who comes while it restarts is turned away, or loses a request.
+    let stop = AtomicBool::new(false);
+    scope(|threads| {
+        let senders = [Family::V4, Family::V6, Family::V4, Family::V6].map(|family| {
+            let stop = &stop;
+            threads.spawn(move || {
+                let mut answered = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    let reached = ask_patiently(lab, family).unwrap();
+                    assert_eq!(reached, Reached::Answered(404), "after {answered} answers");
+                    answered += 1;
+                }
+                answered
+            })
+        });
+        let restarts = (0..3).try_for_each(|_| {
+            machine.check(&["systemctl", "restart", UNIT])?;
+            sleep(MOMENT);
+            anyhow::Ok(())
+        });
+        // Also if one failed, because the senders are waited for.
+        stop.store(true, Ordering::Relaxed);
+        restarts.unwrap();
+        let answered: Vec<u32> = senders.into_iter().map(|sender| sender.join().unwrap()).collect();
+        println!("answers of each sender: {answered:?}");
+        assert!(answered.iter().all(|count| *count > 3), "{answered:?}");
+    });
+}
+
+/// The status of an answer of the relay, which may come as late as an agent that starts.
+fn ask_patiently(lab: &Lab, family: Family) -> Result<Reached<u16>> {
+    let get = Get {
+        source: Some(Peer::Exchange.address(family)),
+        target: SocketAddr::new(edge(family), HTTPS),
+        tls: Some((lab.authority().client()?, ServerName::try_from(EDGE_NAME)?)),
+        path: "/nowhere".to_owned(),
+        patience: ANSWER,
+    };
+    Ok(match lab.peer(Peer::Exchange).run_async(ANSWER, || get.send())? {
+        Reached::Answered(answer) => Reached::Answered(answer.status),
+        Reached::Refused => Reached::Refused,
+        Reached::TimedOut => Reached::TimedOut,
+    })
 }
 
 #[test]
@@ -315,7 +388,7 @@ fn upgrade_and_downgrade_keep_the_filter_removal_takes_it_away_and_a_purge_leave
     machine.check(&allow).unwrap();
     // Up by a version, and down again.
     for package in [newer_package().unwrap(), package().unwrap()] {
-        let prober = Prober::start(lab, Plan::default()).unwrap();
+        let prober = Prober::start(lab, Plan::dense()).unwrap();
         sleep(MOMENT);
         let (pid, release) = (scene.main_pid(), Release::installed(&scene));
         scene.install(&package);
@@ -349,8 +422,7 @@ fn upgrade_and_downgrade_keep_the_filter_removal_takes_it_away_and_a_purge_leave
 
 #[test]
 fn an_rpm_keeps_the_filter_when_it_is_upgraded_and_takes_it_away_when_it_is_erased() {
-    let lab = Lab::new().unwrap();
-    let scene = Scene { machine: Machine::boot(&lab).unwrap(), lab };
+    let scene = Scene::booted();
     let Scene { machine, lab } = &scene;
     fs::copy(rpm_package().unwrap(), machine.path("/root/exogate.rpm")).unwrap();
     fs::copy(newer_rpm_package().unwrap(), machine.path("/root/newer.rpm")).unwrap();
@@ -365,7 +437,7 @@ fn an_rpm_keeps_the_filter_when_it_is_upgraded_and_takes_it_away_when_it_is_eras
     machine.check(&["systemctl", "enable", "--now", UNIT]).unwrap();
     assert!(scene.is_filtered(), "{}", machine.journal());
 
-    let prober = Prober::start(lab, Plan::default()).unwrap();
+    let prober = Prober::start(lab, Plan::dense()).unwrap();
     sleep(MOMENT);
     let pid = scene.main_pid();
     rpm(&["--upgrade", "/root/newer.rpm"]);

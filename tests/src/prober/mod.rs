@@ -69,6 +69,19 @@ impl Default for Plan {
     }
 }
 
+impl Plan {
+    /// A listed sender and a stranger, close enough to see a moment of half a millisecond. It
+    /// takes a good part of a core.
+    #[must_use]
+    pub fn dense() -> Self {
+        Self {
+            peers: vec![Peer::Exchange, Peer::Stranger],
+            datagram_every: Duration::from_micros(400),
+            ..Self::default()
+        }
+    }
+}
+
 /// The running prober.
 #[derive(Debug)]
 pub struct Prober {
@@ -140,6 +153,13 @@ impl Prober {
         self.senders.drain(..).try_for_each(Background::join)?;
         thread::sleep(SETTLE);
         Ok(self.report())
+    }
+}
+
+impl Drop for Prober {
+    fn drop(&mut self) {
+        // The threads that send look at nothing else.
+        self.sending.store(false, Ordering::Relaxed);
     }
 }
 

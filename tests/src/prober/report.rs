@@ -62,10 +62,22 @@ pub struct Handshakes {
     pub failed: usize,
 }
 
+impl Handshakes {
+    fn answered(&self) -> usize {
+        self.passed.saturating_add(self.late)
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Count {
     pub(super) datagrams: Datagrams,
     pub(super) handshakes: Handshakes,
+}
+
+impl Count {
+    fn all_passed(&self) -> bool {
+        self.datagrams.gaps.is_empty() && self.handshakes.dropped == 0
+    }
 }
 
 /// What happened to all flows.
@@ -104,23 +116,38 @@ impl Report {
     ///
     /// Lists each flow that had a wrong verdict, or too few probes to tell.
     pub fn expect_only(&self, allowed: &[Peer]) -> Result<()> {
-        let mut wrong = Vec::new();
-        for (flow, Count { datagrams, handshakes }) in &self.flows {
-            let passed = handshakes.passed.saturating_add(handshakes.late);
-            let right = if allowed.contains(&flow.peer) {
-                datagrams.gaps.is_empty() && handshakes.dropped == 0
-            } else {
-                datagrams.arrived == 0 && passed == 0
-            };
-            let enough = datagrams.sent > 0 && handshakes.failed == 0;
-            if !right || !enough {
-                wrong.push(*flow);
+        self.expect(|flow, count| match allowed.contains(&flow.peer) {
+            true => count.all_passed(),
+            false => count.datagrams.arrived == 0 && count.handshakes.answered() == 0,
+        })
+    }
+
+    /// Checks that everything of the `allowed` senders passed, and that every other one
+    /// passed until it was shut out, once and for good.
+    ///
+    /// # Errors
+    ///
+    /// See [`Report::expect_only`].
+    pub fn expect_shut_once(&self, allowed: &[Peer]) -> Result<()> {
+        self.expect(|flow, count| {
+            if allowed.contains(&flow.peer) {
+                return count.all_passed();
             }
-        }
+            let Datagrams { gaps, last, .. } = &count.datagrams;
+            matches!((gaps.as_slice(), last), ([shut], Some(last)) if *last < shut.from)
+        })
+    }
+
+    fn expect(&self, is_right: impl Fn(&Flow, &Count) -> bool) -> Result<()> {
+        let is_wrong = |flow: &Flow, count: &Count| {
+            let enough = count.datagrams.sent > 0 && count.handshakes.failed == 0;
+            !enough || !is_right(flow, count)
+        };
+        let wrong = self.flows.iter().filter(|(flow, count)| is_wrong(flow, count));
+        let wrong: Vec<_> = wrong.map(|(flow, _)| flow.to_string()).collect();
         if wrong.is_empty() {
             return Ok(());
         }
-        let wrong: Vec<_> = wrong.iter().map(ToString::to_string).collect();
         bail!("wrong verdicts for {}\n{self}", wrong.join(", "));
     }
 }

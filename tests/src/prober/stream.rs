@@ -8,6 +8,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
+    thread::sleep,
     time::{Duration, Instant},
 };
 
@@ -15,7 +16,7 @@ use anyhow::{Context, Result};
 use futures_util::future::try_join_all;
 use tokio::{
     net::{TcpListener, UdpSocket},
-    task::JoinSet,
+    task::{JoinSet, spawn_blocking},
     time::{MissedTickBehavior, interval},
 };
 
@@ -94,7 +95,8 @@ pub(super) async fn send_all(
     try_join_all(flows.into_iter().map(|(flow, numbers)| {
         let (plan, sending) = (&plan, &sending);
         async move {
-            let datagrams = send_datagrams(flow, Arc::clone(&numbers), plan, begin, sending);
+            let (numbers_sent, until) = (Arc::clone(&numbers), Arc::clone(sending));
+            let datagrams = send_datagrams(flow, numbers_sent, plan, begin, until);
             tokio::try_join!(datagrams, shake_hands(flow, numbers, plan, sending)).map(drop)
         }
     }))
@@ -107,25 +109,30 @@ async fn send_datagrams(
     numbers: Arc<Mutex<Numbers>>,
     plan: &Plan,
     begin: Instant,
-    sending: &AtomicBool,
+    sending: Arc<AtomicBool>,
 ) -> Result<()> {
-    let source = flow.peer.address(flow.family);
+    let socket = std::net::UdpSocket::bind(SocketAddr::new(flow.peer.address(flow.family), 0))?;
     let target = SocketAddr::new(edge(flow.family), plan.port);
-    let socket = UdpSocket::bind(SocketAddr::new(source, 0)).await?;
-    let mut ticks = interval(plan.datagram_every);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while sending.load(Ordering::Relaxed) {
-        ticks.tick().await;
-        // Noted before it is sent, because it may arrive before it could be after.
-        let number = {
-            let mut numbers = lock(&numbers);
-            numbers.sent.push(begin.elapsed());
-            numbers.sent.len().saturating_sub(1)
-        };
-        let payload = u64::try_from(number)?.to_be_bytes();
-        socket.send_to(&payload, target).await.with_context(|| format!("{flow} cannot send"))?;
-    }
-    Ok(())
+    let every = plan.datagram_every;
+    // A thread of its own: the runtime's clock has no parts of a millisecond.
+    let sender = spawn_blocking(move || {
+        let mut next = Instant::now();
+        while sending.load(Ordering::Relaxed) {
+            // Noted before it is sent, because it may arrive before it could be after.
+            let number = {
+                let mut numbers = lock(&numbers);
+                numbers.sent.push(begin.elapsed());
+                numbers.sent.len().saturating_sub(1)
+            };
+            let payload = u64::try_from(number)?.to_be_bytes();
+            socket.send_to(&payload, target).with_context(|| format!("{flow} cannot send"))?;
+            // Who was late does not make up for it by a burst.
+            next = next.checked_add(every).unwrap_or(next).max(Instant::now());
+            sleep(next.saturating_duration_since(Instant::now()));
+        }
+        Ok(())
+    });
+    sender.await?
 }
 
 async fn shake_hands(
