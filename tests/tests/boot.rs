@@ -20,7 +20,7 @@ use exogate_tests::{
     lab::{Family, Lab, Peer},
     machine::{Machine, package},
     peer::HTTPS,
-    prober::Knocking,
+    prober::{Knocking, Knocks},
 };
 
 /// A guest without acceleration on a busy machine takes its time.
@@ -54,36 +54,59 @@ const UNITS: [(&str, &str); 4] = [
 #[test]
 fn a_stranger_gets_no_answer_between_power_on_and_login() {
     let lab = Lab::new().unwrap();
-    let mut machine = Machine::boot(&lab).unwrap();
-    install(&machine);
+    let machine = install(&lab);
+    let (stranger, listed) = boot(&lab, machine, || wait_for_answers(&lab));
+    assert!(stranger.made > 100 && listed.answered > 0);
+    assert_eq!(stranger.answered, 0, "the stranger got an answer");
+}
+
+/// The control: there is a moment to be seen, and it is seen.
+#[test]
+fn without_the_service_a_stranger_gets_an_answer() {
+    let lab = Lab::new().unwrap();
+    let machine = install(&lab);
+    machine.check(&["systemctl", "mask", "exogate.service"]).unwrap();
+    // By the end connections that nobody takes fill the queue, so no more are waited for.
+    let (stranger, _) = boot(&lab, machine, || ());
+    assert!(stranger.answered > 0, "nobody could have seen that the machine is open");
+}
+
+/// Boots the machine as a guest until people could log in and what is to come `then` is over,
+/// and tells what a stranger and a listed sender met with meanwhile.
+fn boot(lab: &Lab, mut machine: Machine, then: impl FnOnce()) -> (Knocks, Knocks) {
     machine.shut_down().unwrap();
     lab.replace_edge_by_guest().unwrap();
-
-    let stranger = Knocking::start(&lab, Peer::Stranger, HTTPS).unwrap();
-    let listed = Knocking::start(&lab, Peer::Exchange, HTTPS).unwrap();
+    let stranger = Knocking::start(lab, Peer::Stranger, HTTPS).unwrap();
+    let listed = Knocking::start(lab, Peer::Exchange, HTTPS).unwrap();
     let kernel = Kernel::of_package("linux-image-amd64").unwrap();
     let scratch = tempfile::tempdir().unwrap();
     let system = machine.path("/");
     let begin = Instant::now();
     let target = "machine.target";
-    let mut guest = Guest::start_as_edge(&lab, &kernel, &system, target, scratch.path()).unwrap();
+    let mut guest = Guest::start_as_edge(lab, &kernel, &system, target, scratch.path()).unwrap();
     guest.wait_for(LOGIN, PATIENCE).unwrap();
     println!("login is possible after {:.1?}", begin.elapsed());
+    then();
+
+    let (stranger, listed) = (stranger.stop().unwrap(), listed.stop().unwrap());
+    println!("the stranger: {stranger:?}; the listed sender: {listed:?}");
+    (stranger, listed)
+}
+
+/// Waits until a listed sender gets answers.
+fn wait_for_answers(lab: &Lab) {
+    let begin = Instant::now();
     for family in Family::ALL {
         while !lab.connect(Peer::Exchange, family, HTTPS).unwrap().passed() {
             assert!(begin.elapsed() < PATIENCE, "a listed sender gets no answer over {family:?}");
             sleep(Duration::from_millis(100));
         }
     }
-
-    let (stranger, listed) = (stranger.stop().unwrap(), listed.stop().unwrap());
-    println!("the stranger: {stranger:?}; the listed sender: {listed:?}");
-    assert!(stranger.made > 100 && listed.answered > 0);
-    assert_eq!(stranger.answered, 0, "the stranger got an answer");
 }
 
-/// Puts the package on the machine, and what the guest does beside it.
-fn install(machine: &Machine) {
+/// A machine with the package on it, and with what the guest does beside it.
+fn install(lab: &Lab) -> Machine {
+    let machine = Machine::boot(lab).unwrap();
     fs::copy(package().unwrap(), machine.path("/root/exogate.deb")).unwrap();
     machine.check(&["dpkg", "--install", "/root/exogate.deb"]).unwrap();
     fs::write(machine.path("/etc/exogate/exogate.toml"), CONFIG).unwrap();
@@ -99,4 +122,5 @@ fn install(machine: &Machine) {
     let wanted = ["early.socket", "wire.service", "login.service", "exogate.service"];
     machine.check(&["systemctl", "daemon-reload"]).unwrap();
     machine.check(&[&["systemctl", "add-wants", "machine.target"], &wanted[..]].concat()).unwrap();
+    machine
 }

@@ -127,8 +127,7 @@ async fn send_datagrams(
             let payload = u64::try_from(number)?.to_be_bytes();
             socket.send_to(&payload, target).with_context(|| format!("{flow} cannot send"))?;
             // Who was late does not make up for it by a burst.
-            let now = Instant::now();
-            next = next.checked_add(every).map_or(now, |next| next.max(now));
+            next = next.checked_add(every).unwrap_or(next).max(Instant::now());
             sleep(next.saturating_duration_since(Instant::now()));
         }
         Ok(())
