@@ -33,6 +33,7 @@
 
 pub mod admin;
 pub mod allowlist;
+mod boot;
 pub mod cli;
 pub mod config;
 pub mod daemon;

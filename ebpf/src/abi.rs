@@ -14,7 +14,7 @@ use crate::{
 
 /// The version of every layout in this module, in [`crate::table`] and in the
 /// map definitions of the binary. Raise it with any change to them.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Names of the maps, which are also their names under the pin directory.
 pub mod map {
@@ -114,14 +114,15 @@ pub struct Control {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
+    /// Until when refused packets are dropped, in nanoseconds of the clock that counts from
+    /// the boot; 0 for no end. After that they pass, whether an agent runs or not.
+    pub deadline: u64,
     /// First line of the table in the `TABLES` map.
     pub base: u32,
     /// Lines that it occupies there.
     pub lines: u32,
     /// Bits of [`crate::table::flag`].
     pub flags: u32,
-    /// Union of the masks of all guards.
-    pub any_guard: u32,
     /// IPv4 nodes.
     pub v4_nodes: u32,
     /// Finer directories of IPv4.
@@ -140,7 +141,8 @@ pub struct Head {
     pub v4_shift: u32,
     /// The same of the upper half of an IPv6 address without its first three bits.
     pub v6_shift: u32,
-    /// The sources that each guard accepts. Guard 0 does not exist.
+    /// The sources that each guard accepts. Guard 0 stands on no port; its mask is the union
+    /// of all others.
     pub guards: [u32; GUARDS],
     /// The guard of every port, 0 for none: TCP's, then UDP's.
     pub ports: [u8; 2 * PORTS],
@@ -279,7 +281,7 @@ unsafe impl Plain for DropEvent {}
 
 const _: () = {
     assert!(size_of::<Line>() == 64 && align_of::<Line>() == 8);
-    assert!(size_of::<Head>() == 13 * 4 + 4 * GUARDS + 2 * PORTS + 2 * 4 * DIRECTORY);
+    assert!(size_of::<Head>() == 8 + 12 * 4 + 4 * GUARDS + 2 * PORTS + 2 * 4 * DIRECTORY);
     assert!(size_of::<Control>() == 8 + 2 * size_of::<Head>());
     assert!(size_of::<Counter>() == 16);
     assert!(COUNTERS as usize <= COUNTER_PLACES);

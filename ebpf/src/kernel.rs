@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, xdp_action},
-    helpers::bpf_xdp_get_buff_len,
+    helpers::{bpf_ktime_get_boot_ns, bpf_xdp_get_buff_len},
     macros::{map, xdp},
     maps::{Array, LruHashMap, PerCpuArray, RingBuf},
     programs::XdpContext,
@@ -68,7 +68,10 @@ fn run(context: &XdpContext, frame: &Frame, length: u32) -> u32 {
     // SAFETY: one bit is below the two heads.
     let head = unsafe { control.heads.get_unchecked((live & 1) as usize) };
     let judge = Judge(Table::new(&TablesMap, head));
-    let verdict = packet::parse_then(frame, link_layer(), &judge);
+    let mut verdict = packet::parse_then(frame, link_layer(), &judge);
+    let Judge(table) = judge;
+    // SAFETY: it reads a clock.
+    verdict.action = table.by_now(verdict.action, || unsafe { bpf_ktime_get_boot_ns() });
     // Cannot fail either.
     let Some(counters) = COUNTERS.get_ptr_mut(0) else { return xdp_action::XDP_PASS };
     // SAFETY: the element of this CPU, which no other CPU writes, and XDP does not

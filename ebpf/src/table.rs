@@ -171,14 +171,27 @@ impl<'a, L: Lines + ?Sized> Table<'a, L> {
     #[inline(always)]
     #[must_use]
     pub fn any_guard(&self) -> u32 {
-        self.head.any_guard
+        let [any, ..] = self.head.guards;
+        any
     }
 
-    /// What happens to refused packets.
+    /// What happens to refused packets, before the deadline.
     #[inline(always)]
     #[must_use]
     pub fn refusal(&self) -> Action {
         if self.head.flags & flag::ENFORCE != 0 { Action::Drop } else { Action::WouldDrop }
+    }
+
+    /// What an action has become by now: after the deadline nothing is dropped any more. The
+    /// clock, in nanoseconds since the boot, is asked only if that makes a difference.
+    #[inline(always)]
+    #[must_use]
+    pub fn by_now(&self, action: Action, clock: impl FnOnce() -> u64) -> Action {
+        if action == Action::Drop && self.head.deadline != 0 && clock() >= self.head.deadline {
+            Action::WouldDrop
+        } else {
+            action
+        }
     }
 
     /// Whether only some destination addresses are guarded.

@@ -18,17 +18,17 @@ mod spec;
 use spec::{Case, Expected};
 
 fn assert_all(policy: Policy, cases: &[Case]) {
-    for enforce in [true, false] {
-        let compiled = compile(&Policy { enforce, ..policy.clone() }).unwrap();
+    for mode in &spec::MODES {
+        let compiled = compile(&mode.of(&policy)).unwrap();
         let table = compiled.table();
         let wrong: Vec<String> = cases
             .iter()
             .filter_map(|case| {
                 let parsed = packet::parse(case.frame.as_slice(), case.link_layer);
                 let verdict = verdict::judge(&parsed, &table);
-                let found: Expected = (verdict.action, verdict.reason, verdict.family);
-                let expected =
-                    if enforce { case.expected } else { case.expected_in_monitor_mode() };
+                let action = table.by_now(verdict.action, || spec::NOW);
+                let found: Expected = (action, verdict.reason, verdict.family);
+                let expected = case.expected_in(mode);
                 (found != expected).then(|| {
                     format!(
                         "{}\n  expected {expected:?}\n  found    {found:?}\n  parsed   {parsed:?}\n  frame    {:02x?}",
@@ -39,7 +39,7 @@ fn assert_all(policy: Policy, cases: &[Case]) {
             .collect();
         assert!(
             wrong.is_empty(),
-            "{} of {} packets got another verdict (enforce: {enforce}):\n{}",
+            "{} of {} packets got another verdict ({mode:?}):\n{}",
             wrong.len(),
             cases.len(),
             wrong.join("\n")
@@ -55,6 +55,22 @@ fn every_packet_gets_its_verdict() {
 #[test]
 fn every_packet_gets_its_verdict_where_destinations_are_restricted() {
     assert_all(spec::destination_policy(), &spec::destination_cases());
+}
+
+#[test]
+fn the_clock_is_asked_only_where_it_decides() {
+    for mode in &spec::MODES {
+        let compiled = compile(&mode.of(&spec::policy())).unwrap();
+        let table = compiled.table();
+        for action in Action::ALL {
+            let mut asked = false;
+            let _ = table.by_now(action, || {
+                asked = true;
+                spec::NOW
+            });
+            assert_eq!(asked, action == Action::Drop && mode.deadline.is_some(), "{mode:?}");
+        }
+    }
 }
 
 #[test]

@@ -65,7 +65,7 @@ fn measure(nets: &[IpNet], directory: &Path) -> ([String; 8], f64) {
             .map(|net| Prefix { address: net.network(), length: net.prefix_len(), sources: 1 })
             .collect();
         let guards = vec![Guard { protocol: Protocol::Tcp, port: 443, sources: 1 }];
-        let policy = Policy { enforce: true, destinations: None, prefixes, guards };
+        let policy = Policy { enforce: true, deadline: None, destinations: None, prefixes, guards };
         let begin = Instant::now();
         let table = compile(&policy).unwrap();
         compiling.push(begin.elapsed().as_secs_f64());

@@ -76,7 +76,7 @@ fn measure(report: &mut Report, twins: &mut Ebpf, nets: &[IpNet]) {
         .map(|net| Prefix { address: net.network(), length: net.prefix_len(), sources: 1 })
         .collect();
     let guards = vec![Guard { protocol: Protocol::Tcp, port: 443, sources: 1 }];
-    let policy = Policy { enforce: true, destinations: None, prefixes, guards };
+    let policy = Policy { enforce: true, deadline: None, destinations: None, prefixes, guards };
     exogate.publish(&compile(&policy).unwrap()).unwrap();
     fill(twins, nets);
 

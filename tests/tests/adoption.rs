@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use exogate_ebpf::abi::ABI_VERSION;
 use exogate_tests::{
     agent::{Agent, Metrics},
     lab::{Lab, Peer},
@@ -68,7 +69,7 @@ fn what_a_crash_left_half_made_is_cleared_away() {
     let interface = current.parent().unwrap();
     // A generation without any map, one of another ABI, and a program that was
     // pinned as the next one but never ran.
-    fs::create_dir(interface.join("abi2-7")).unwrap();
+    fs::create_dir(interface.join(format!("abi{ABI_VERSION}-7"))).unwrap();
     fs::create_dir(interface.join("abi0-3")).unwrap();
     fs::rename(current.join("program"), current.join("program-next")).unwrap();
 

@@ -60,7 +60,7 @@ fn agrees(nets: &[IpNet], most: usize) {
         .map(|net| Prefix { address: net.network(), length: net.prefix_len(), sources: 1 })
         .collect();
     let guards = vec![Guard { protocol: Protocol::Tcp, port: 443, sources: 1 }];
-    let policy = Policy { enforce: true, destinations: None, prefixes, guards };
+    let policy = Policy { enforce: true, deadline: None, destinations: None, prefixes, guards };
     program.publish(&compile(&policy).unwrap()).unwrap();
 
     // Disjoint, sorted prefixes: whether one contains an address is a matter of

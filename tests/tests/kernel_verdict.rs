@@ -20,7 +20,7 @@ use exogate_ebpf::{
 #[path = "../../ebpf/tests/spec/mod.rs"]
 pub(crate) mod spec;
 
-use spec::{Case, Expected};
+use spec::{Case, Expected, Mode};
 
 /// Instructions that the verifier may walk through: a tenth of what the kernel
 /// allows a program (BPF_COMPLEXITY_LIMIT_INSNS, one million), with room to grow.
@@ -57,21 +57,21 @@ fn the_verifier_walks_within_its_budget() {
 
 fn judge_all(policy: &Policy, cases: &[Case]) {
     for link_layer in [LinkLayer::Ethernet, LinkLayer::None] {
-        for enforce in [true, false] {
+        for mode in &spec::MODES {
             let mut program = Program::load(link_layer, 1_000).unwrap();
-            program.publish(&compile(&Policy { enforce, ..policy.clone() }).unwrap()).unwrap();
-            judge(&program, link_layer, enforce, cases);
+            program.publish(&compile(&mode.of(policy)).unwrap()).unwrap();
+            judge(&program, link_layer, mode, cases);
         }
     }
 }
 
-fn judge(program: &Program, link_layer: LinkLayer, enforce: bool, cases: &[Case]) {
+fn judge(program: &Program, link_layer: LinkLayer, mode: &Mode, cases: &[Case]) {
     let mine: Vec<&Case> = cases.iter().filter(|case| case.link_layer == link_layer).collect();
     let (fit, short): (Vec<&Case>, Vec<&Case>) =
         mine.into_iter().partition(|case| case.fits_test_run());
     let mut wrong = Vec::new();
     for case in &fit {
-        let expected = if enforce { case.expected } else { case.expected_in_monitor_mode() };
+        let expected = case.expected_in(mode);
         let before = counts(program);
         let (returned, _) = program.test_run(&case.frame, 1).unwrap();
         let counted = difference(&before, &counts(program));
@@ -85,7 +85,7 @@ fn judge(program: &Program, link_layer: LinkLayer, enforce: bool, cases: &[Case]
     }
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
     println!(
-        "{link_layer:?}, enforce {enforce}: {} packets as specified; {} too short for a test run, \
+        "{link_layer:?}, {mode:?}: {} packets as specified; {} too short for a test run, \
          which the host test judges",
         fit.len(),
         short.len()

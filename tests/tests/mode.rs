@@ -51,14 +51,48 @@ fn enforcing_that_nobody_confirms_ends_by_itself_also_across_a_crash() {
 }
 
 #[test]
-fn a_trial_whose_time_ends_without_an_agent_ends_with_the_next_start() {
+fn a_trial_ends_in_time_also_without_an_agent() {
     let lab = Lab::new().unwrap();
     let mut agent = start(&lab, "monitor");
-    agent.print(&["enforce", "--confirm-within", "1s"]).unwrap();
+    agent.print(&["enforce", "--confirm-within", "10s"]).unwrap();
     agent.kill9().unwrap();
-    std::thread::sleep(Duration::from_millis(1200));
-    assert!(!is_open(&lab), "nobody is there to take it back");
+    assert!(!is_open(&lab), "the time is not over");
+    wait_until_open(&lab);
     agent.start().unwrap();
+    // Before any packet was judged in monitor mode.
+    let metrics = agent.metrics().unwrap();
+    let passed = metrics.sum("exogate_gate_packets_total", &[("action", "would_drop")]);
+    assert!(passed > Some(0.0), "they are counted as what would be dropped: {passed:?}");
+    assert!(is_open(&lab));
+    assert_eq!(agent.status_json().unwrap()["mode"], "monitor");
+}
+
+#[test]
+fn what_is_confirmed_has_no_end_also_without_an_agent() {
+    let lab = Lab::new().unwrap();
+    let mut agent = start(&lab, "monitor");
+    let trial = Duration::from_secs(3);
+    agent.print(&["enforce", "--confirm-within", "3s"]).unwrap();
+    agent.print(&["confirm"]).unwrap();
+    agent.kill9().unwrap();
+    std::thread::sleep(trial);
+    assert!(!is_open(&lab), "what was confirmed has ended");
+    agent.start().unwrap();
+    assert!(!is_open(&lab), "{}", agent.log());
+    assert_eq!(agent.status_json().unwrap()["mode"], "enforce");
+}
+
+#[test]
+fn an_interface_that_appears_during_a_trial_has_its_end() {
+    let lab = Lab::new().unwrap();
+    let mut agent = start(&lab, "monitor");
+    agent.print(&["enforce", "--confirm-within", "12s"]).unwrap();
+    // The filter is made anew, as on an interface that is new.
+    agent.kill9().unwrap();
+    agent.print(&["detach"]).unwrap();
+    agent.start().unwrap();
+    agent.kill9().unwrap();
+    assert!(!is_open(&lab), "the time is not over");
     wait_until_open(&lab);
 }
 

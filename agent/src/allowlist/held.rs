@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ModeOrder, Temporary};
 use crate::{
+    boot::BootTime,
     config::{Config, Source},
     source::{
         Entry,
@@ -30,6 +31,12 @@ pub struct Known {
 }
 
 impl Known {
+    /// When enforcing ends unless it is confirmed, in nanoseconds since the boot.
+    #[must_use]
+    pub fn deadline(&self) -> Option<u64> {
+        self.mode.as_ref()?.deadline.as_ref().map(BootTime::nanoseconds)
+    }
+
     /// Adds what is built in for feeds of which nothing is held, and forgets
     /// feeds of sources that are gone.
     pub(super) fn follow(&mut self, config: &Config) {

@@ -234,7 +234,8 @@ impl AllowList {
                 })
             })
             .collect();
-        Policy { enforce: config.mode == Mode::Enforce, destinations, prefixes, guards }
+        let enforce = config.mode == Mode::Enforce;
+        Policy { enforce, deadline: None, destinations, prefixes, guards }
     }
 }
 

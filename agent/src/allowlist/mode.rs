@@ -2,13 +2,18 @@
 //!
 //! Enforcing for the first time may lock somebody out. So it can be tried: unless it is
 //! confirmed in time, the mode before comes back by itself. The word and its deadline are in
-//! the state directory, so that neither a crash nor a restart of the agent loses them. While
-//! no agent runs the filter stays as it was left, and the next start makes up for it.
+//! the state directory, so that neither a crash nor a restart of the agent loses them. The
+//! deadline is in the table too, and the program in the kernel honours it itself, so that it
+//! holds while no agent runs.
+//!
+//! What an operator reads is the time of day. What counts is the clock of the boot, so that a
+//! clock that is set back makes no trial longer. Only after a reboot there is nothing but the
+//! time of day to go by.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::config::Mode;
+use crate::{boot::BootTime, config::Mode};
 
 /// The mode that an operator wants.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +25,9 @@ pub struct ModeOrder {
     /// When it ends, unless it is confirmed before; never, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
+    /// The same moment by the clock of the boot that it was ordered in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<BootTime>,
     /// The word before, which holds again then; the configuration's if there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub former: Option<Mode>,
@@ -30,6 +38,17 @@ impl ModeOrder {
     #[must_use]
     pub fn is_over(&self, now: Timestamp) -> bool {
         self.until.is_some_and(|until| now >= until)
+            || self.deadline.as_ref().is_some_and(BootTime::is_over)
+    }
+
+    /// The order after a start: if the host was booted since, the rest of its time begins anew
+    /// by the clock of this boot.
+    pub(super) fn in_this_boot(self, now: Timestamp) -> Self {
+        if self.deadline.as_ref().is_some_and(BootTime::is_of_this_boot) {
+            return self;
+        }
+        let rest = self.until.map(|until| until.duration_since(now).try_into().unwrap_or_default());
+        Self { deadline: rest.map(BootTime::after), ..self }
     }
 }
 
@@ -51,7 +70,7 @@ pub(super) fn settled(
 ) -> Option<ModeOrder> {
     let order = match order? {
         order if order.is_over(now) => {
-            ModeOrder { mode: order.former?, since: now, until: None, former: None }
+            ModeOrder { mode: order.former?, since: now, until: None, deadline: None, former: None }
         }
         order => order,
     };
@@ -62,6 +81,8 @@ pub(super) fn settled(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn at(second: i64) -> Timestamp {
@@ -69,7 +90,7 @@ mod tests {
     }
 
     fn order(mode: Mode, until: Option<i64>, former: Option<Mode>) -> Option<ModeOrder> {
-        Some(ModeOrder { mode, since: at(0), until: until.map(at), former })
+        Some(ModeOrder { mode, since: at(0), until: until.map(at), deadline: None, former })
     }
 
     #[test]
@@ -86,6 +107,23 @@ mod tests {
         assert_eq!(settled(trial.clone(), Mode::Enforce, at(9)), trial);
         let left = settled(trial, Mode::Enforce, at(10)).unwrap();
         assert_eq!((left.mode, left.until), (Mode::Monitor, None));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_makes_no_trial_longer() {
+        let trial = order(Mode::Enforce, Some(10), None).unwrap();
+        let over = ModeOrder { deadline: Some(BootTime::after(Duration::ZERO)), ..trial.clone() };
+        assert_eq!(mode_in_force(Some(&over), Mode::Monitor, at(5)), Mode::Monitor);
+        assert_eq!(over.clone().in_this_boot(at(-3600)), over, "the same boot goes on");
+
+        // What a boot before left, or a version that knew of no such deadline.
+        let begun = trial.clone().in_this_boot(at(4)).deadline.unwrap();
+        let [least, most] = [0, 6].map(|rest| BootTime::after(Duration::from_secs(rest)));
+        let begun = begun.nanoseconds();
+        assert!((least.nanoseconds()..most.nanoseconds()).contains(&begun));
+        assert!(trial.in_this_boot(at(11)).deadline.unwrap().is_over());
+        let confirmed = order(Mode::Enforce, None, None);
+        assert_eq!(confirmed.clone().map(|order| order.in_this_boot(at(0))), confirmed);
     }
 
     #[test]

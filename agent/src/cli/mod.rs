@@ -95,7 +95,8 @@ enum Command {
     ///
     /// Goes before the mode of the configuration, and survives a restart, until `exogate monitor`
     /// or a configuration that says the same. With --confirm-within the mode before comes back by
-    /// itself, unless `exogate confirm` is run in time.
+    /// itself, unless `exogate confirm` is run in time. The program in the kernel sees to it, also
+    /// while no agent runs.
     Enforce {
         /// Only for so long, unless it is confirmed; at most 7d
         #[arg(long, value_name = "TIME", value_parser = parse_time)]

@@ -51,7 +51,8 @@ fn write(text: &mut String, status: &Status) -> std::fmt::Result {
     if let Some(until) = &status.confirm_by {
         writeln!(
             text,
-            "TO BE CONFIRMED until {until} with `exogate confirm`, or the mode before comes back"
+            "TO BE CONFIRMED until {until} with `exogate confirm`, or the mode before comes back, \
+             also without the agent"
         )?;
     } else if status.mode != status.configured_mode {
         writeln!(

@@ -14,7 +14,7 @@ use exogate_ebpf::{
     verdict::{Action, Reason},
 };
 
-use crate::relay::listen::Admission;
+use crate::{boot, relay::listen::Admission};
 
 /// The table in force.
 pub(super) struct TableInForce(RwLock<Arc<CompiledTable>>);
@@ -40,6 +40,6 @@ impl Admission for TableInForce {
         if table.sources(&source.to_canonical().into()) & accepted != 0 {
             return (Action::Pass, Reason::Allowed);
         }
-        (table.refusal(), Reason::Unlisted)
+        (table.by_now(table.refusal(), boot::now), Reason::Unlisted)
     }
 }

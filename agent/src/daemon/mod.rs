@@ -164,7 +164,7 @@ pub async fn run(load: Load, mut attacher: Attacher) -> Result<(), Error> {
     let config = keeper.config();
     check(&config)?;
     let local = follow::local_addresses()?;
-    let table = Arc::new(table(&keeper.list(), &config, &local)?);
+    let table = Arc::new(table(&keeper.list(), &config, &local, keeper.deadline())?);
     let gates = Gates::new(Arc::clone(&table));
     let shared = Shared {
         metrics: gate::Metrics::register(&registry, &gates)?,

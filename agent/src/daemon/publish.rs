@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use exogate_ebpf::compile::{self, CompiledTable};
+use exogate_ebpf::compile::{self, CompiledTable, Policy};
 
 use crate::{
     allowlist::{AllowList, Publish},
@@ -22,13 +22,14 @@ pub enum Error {
     Gate(#[from] gate::Error),
 }
 
-/// The table of a list.
+/// The table of a list. It drops nothing from the deadline on, in nanoseconds since the boot.
 pub(super) fn table(
     list: &AllowList,
     config: &Config,
     local: &[IpAddr],
+    deadline: Option<u64>,
 ) -> Result<CompiledTable, Error> {
-    Ok(compile::compile(&list.policy(config, local))?)
+    Ok(compile::compile(&Policy { deadline, ..list.policy(config, local) })?)
 }
 
 /// Puts lists in force on all gates of the agent, and in its relay.
@@ -43,10 +44,15 @@ impl GatePublisher {
 impl Publish for GatePublisher {
     type Error = Error;
 
-    fn publish(&mut self, list: &Arc<AllowList>, config: &Arc<Config>) -> Result<(), Error> {
+    fn publish(
+        &mut self,
+        list: &Arc<AllowList>,
+        config: &Arc<Config>,
+        deadline: Option<u64>,
+    ) -> Result<(), Error> {
         let Self(shared) = self;
         let timer = shared.metrics.publish_seconds.start_timer();
-        let result = table(list, config, &shared.local()).and_then(|table| {
+        let result = table(list, config, &shared.local(), deadline).and_then(|table| {
             let table = Arc::new(table);
             shared.gates.publish(&table)?;
             shared.admission.replace(table);

@@ -7,7 +7,7 @@
 //!   if2/                        one per interface, by its number; locked (flock)
 //!                               by the process that manages the interface
 //!     link                      the attachment; removing it detaches the filter
-//!     abi2-0/                   one generation: ABI version and a counter
+//!     abi3-0/                   one generation: ABI version and a counter
 //!       CONTROL TABLES ...      its maps
 //!       program                 the program that runs, or ran last
 //!       program-next            the program that is about to run

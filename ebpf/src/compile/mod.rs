@@ -70,6 +70,8 @@ impl Protocol {
 pub struct Policy {
     /// Drop what is refused, instead of only counting it.
     pub enforce: bool,
+    /// Until when, in nanoseconds of the clock that counts from the boot; `None` for no end.
+    pub deadline: Option<u64>,
     /// The addresses that the guards protect, as prefixes; `None` for all.
     pub destinations: Option<Vec<(IpAddr, u8)>>,
     /// The allow-list.
@@ -192,6 +194,8 @@ impl Builder {
         if policy.enforce {
             builder.head.flags |= flag::ENFORCE;
         }
+        // The first nanosecond is as much in the past as the one before.
+        builder.head.deadline = policy.deadline.map_or(0, |deadline| deadline.max(1));
         if policy.destinations.is_some() {
             builder.head.flags |= flag::DESTINATIONS;
         }
@@ -210,7 +214,7 @@ impl Builder {
         }
         let mut masks: Vec<u32> = Vec::new();
         for ((protocol, port), sources) in by_port {
-            self.head.any_guard |= sources;
+            self.head.guards[0] |= sources;
             let number = masks.iter().position(|&mask| mask == sources).unwrap_or_else(|| {
                 masks.push(sources);
                 masks.len() - 1

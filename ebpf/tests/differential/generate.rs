@@ -78,7 +78,7 @@ impl World {
         }
         v4.push(Ipv4Addr::from_bits(random.u32()));
         v6.push(Ipv6Addr::from_bits(random.u128()));
-        let policy = Policy { enforce: true, destinations, prefixes, guards };
+        let policy = Policy { enforce: true, deadline: None, destinations, prefixes, guards };
         Self { policy, v4, v6, ports }
     }
 

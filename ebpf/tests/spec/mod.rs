@@ -25,6 +25,7 @@ mod policy;
 mod truncations;
 
 use exogate_ebpf::{
+    compile::Policy,
     packet::LinkLayer,
     verdict::{Action, Family, Reason},
 };
@@ -51,12 +52,44 @@ pub struct Case {
 /// A verdict.
 pub type Expected = (Action, Reason, Family);
 
+/// What a policy does with refused packets.
+#[derive(Debug)]
+pub struct Mode {
+    pub enforce: bool,
+    pub deadline: Option<u64>,
+    /// Whether they are dropped at [`NOW`].
+    pub drops: bool,
+}
+
+impl Mode {
+    const fn new(enforce: bool, deadline: Option<u64>, drops: bool) -> Self {
+        Self { enforce, deadline, drops }
+    }
+
+    /// A policy in this mode.
+    pub fn of(&self, policy: &Policy) -> Policy {
+        Policy { enforce: self.enforce, deadline: self.deadline, ..policy.clone() }
+    }
+}
+
+/// The host's clock in nanoseconds since the boot; the kernel's says something else, but lies
+/// between the same deadlines.
+pub const NOW: u64 = 1_000_000_000;
+
+/// Monitor, enforce, and enforce on trial: for a while yet, or for too long already.
+pub const MODES: [Mode; 4] = [
+    Mode::new(false, None, false),
+    Mode::new(true, None, true),
+    Mode::new(true, Some(u64::MAX), true),
+    Mode::new(true, Some(1), false),
+];
+
 impl Case {
-    /// The verdict in monitor mode: the same, but nothing is dropped.
-    pub fn expected_in_monitor_mode(&self) -> Expected {
+    /// The verdict in a mode: the same, but where nothing is dropped.
+    pub fn expected_in(&self, mode: &Mode) -> Expected {
         match self.expected {
-            (Action::Drop, reason, family) => (Action::WouldDrop, reason, family),
-            passes => passes,
+            (Action::Drop, reason, family) if !mode.drops => (Action::WouldDrop, reason, family),
+            verdict => verdict,
         }
     }
 

@@ -76,6 +76,7 @@ pub fn policy() -> Policy {
     ];
     Policy {
         enforce: true,
+        deadline: None,
         destinations: None,
         prefixes: prefixes
             .map(|(address, length, sources)| Prefix {

@@ -93,8 +93,13 @@ impl List {
             sources: 1,
         });
         let guards = vec![Guard { protocol: Protocol::Udp, port: 443, sources: 1 }];
-        let policy =
-            Policy { enforce: true, destinations: None, prefixes: prefixes.collect(), guards };
+        let policy = Policy {
+            enforce: true,
+            deadline: None,
+            destinations: None,
+            prefixes: prefixes.collect(),
+            guards,
+        };
         Ok(compile(&policy)?)
     }
 

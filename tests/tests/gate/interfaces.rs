@@ -178,6 +178,7 @@ fn what_is_published_while_an_interface_is_opened_is_in_force_on_it_too() {
 /// Nobody is listed.
 fn table(enforce: bool) -> Arc<CompiledTable> {
     let guards = vec![Guard { protocol: Protocol::Tcp, port: HTTPS, sources: 1 }];
-    let policy = Policy { enforce, destinations: None, prefixes: Vec::new(), guards };
+    let policy =
+        Policy { enforce, deadline: None, destinations: None, prefixes: Vec::new(), guards };
     Arc::new(compile(&policy).unwrap())
 }

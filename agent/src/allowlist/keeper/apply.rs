@@ -164,8 +164,9 @@ impl<C: Collect> Keeper<C> {
         let list = Arc::new(AllowList::build(&config.sources, &known));
         let is_other = list.hash() != self.list.hash();
         // Most versions change no prefix of ours.
-        if is_other || config != self.config {
-            self.publish(&list, &config, publisher)?;
+        let is_same = (&config, known.deadline()) == (&self.config, self.known.deadline());
+        if is_other || !is_same {
+            self.publish(&list, &config, known.deadline(), publisher)?;
         }
         let delta = if is_other {
             Delta { added: list.beyond(&self.list), removed: self.list.beyond(&list) }
@@ -196,9 +197,10 @@ impl<C: Collect> Keeper<C> {
         &self,
         list: &Arc<AllowList>,
         config: &Arc<Config>,
+        deadline: Option<u64>,
         publisher: &mut P,
     ) -> Result<(), String> {
-        publisher.publish(list, config).map_err(|error| {
+        publisher.publish(list, config, deadline).map_err(|error| {
             self.metrics.publish_failed();
             tracing::error!(%error, hash = list.hash(), "the list cannot be put in force");
             format!("the list cannot be put in force: {error}")

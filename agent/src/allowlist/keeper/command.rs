@@ -276,7 +276,7 @@ impl<C: Collect> Keeper<C> {
 
     /// Publishes list and configuration as they are; an operator's word on the mode included.
     fn republish<P: Publish>(&mut self, publisher: &mut P) -> Outcome {
-        self.publish(&self.list, &self.config, publisher)
+        self.publish(&self.list, &self.config, self.known.deadline(), publisher)
     }
 
     fn reload<P: Publish>(&mut self, config: Arc<Config>, publisher: &mut P) -> Outcome {

@@ -118,6 +118,9 @@ impl<C: Collect> Keeper<C> {
         // What is over is published with the first list that has all of it, and
         // told then; until that the agent has to have the list that it starts with.
         let now = clock();
+        let order = known.mode.clone().map(|order| order.in_this_boot(now));
+        let unsaved = order != known.mode;
+        known.mode = order;
         let configured = Arc::clone(&config);
         let mode = mode_in_force(known.mode.as_ref(), config.mode, now);
         let config = if mode == config.mode {
@@ -156,7 +159,7 @@ impl<C: Collect> Keeper<C> {
             feeds: BTreeMap::new(),
             offers: BTreeMap::new(),
             list,
-            unsaved: false,
+            unsaved,
             expiry: None,
             problem,
             status,
@@ -182,6 +185,12 @@ impl<C: Collect> Keeper<C> {
     #[must_use]
     pub fn config(&self) -> Arc<Config> {
         Arc::clone(&self.config)
+    }
+
+    /// When enforcing ends unless it is confirmed, in nanoseconds since the boot.
+    #[must_use]
+    pub fn deadline(&self) -> Option<u64> {
+        self.known.deadline()
     }
 
     /// The list in force and how its feeds fare, from now on.

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{Keeper, command::Outcome};
 use crate::{
     allowlist::{Collect, Event, Known, ModeOrder, Publish, Record, mode_in_force, settled},
+    boot::BootTime,
     config::{Config, Mode},
 };
 
@@ -45,7 +46,8 @@ impl<C: Collect> Keeper<C> {
             Some(trial) => trial.former,
             None => self.known.mode.as_ref().map(|order| order.mode),
         };
-        let order = ModeOrder { mode: Mode::Enforce, since: now, until, former };
+        let deadline = confirm_within.map(BootTime::after);
+        let order = ModeOrder { mode: Mode::Enforce, since: now, until, deadline, former };
         let message = until.map(|until| format!("until {until}, unless it is confirmed"));
         self.order_mode(Some(order), Event::Enforced, message, publisher)
     }
@@ -58,7 +60,8 @@ impl<C: Collect> Keeper<C> {
     pub fn confirm<P: Publish>(&mut self, publisher: &mut P) -> Outcome {
         match &self.known.mode {
             Some(order) if order.until.is_some() => {
-                let order = ModeOrder { until: None, former: None, ..order.clone() };
+                let order =
+                    ModeOrder { until: None, deadline: None, former: None, ..order.clone() };
                 self.order_mode(Some(order), Event::Confirmed, None, publisher)
             }
             _ => Err("nothing waits to be confirmed; see `exogate status`".to_owned()),
@@ -75,7 +78,8 @@ impl<C: Collect> Keeper<C> {
             return Err("nothing is dropped already".to_owned());
         }
         let since = (self.clock)();
-        let order = ModeOrder { mode: Mode::Monitor, since, until: None, former: None };
+        let order =
+            ModeOrder { mode: Mode::Monitor, since, until: None, deadline: None, former: None };
         self.order_mode(Some(order), Event::Monitored, None, publisher)
     }
 

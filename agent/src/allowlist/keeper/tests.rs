@@ -58,6 +58,7 @@ struct Inner {
     publish_fails: bool,
     /// By how much somebody has set the clock.
     clock_set_by: jiff::SignedDuration,
+    deadlines: Vec<Option<u64>>,
 }
 
 impl Bench {
@@ -93,13 +94,19 @@ impl Collect for Bench {
 impl Publish for Bench {
     type Error = String;
 
-    fn publish(&mut self, list: &Arc<AllowList>, config: &Arc<Config>) -> Result<(), String> {
+    fn publish(
+        &mut self,
+        list: &Arc<AllowList>,
+        config: &Arc<Config>,
+        deadline: Option<u64>,
+    ) -> Result<(), String> {
         let mut inner = self.lock();
         if inner.publish_fails {
             return Err("the table is full".to_owned());
         }
         inner.published.push(list.hash().to_owned());
         inner.modes.push(config.mode);
+        inner.deadlines.push(deadline);
         Ok(())
     }
 }

@@ -31,6 +31,7 @@ static POLICY: LazyLock<(CompiledTable, Lists)> = LazyLock::new(|| {
     let guard = |protocol, port, sources| Guard { protocol, port, sources };
     let policy = Policy {
         enforce: true,
+        deadline: None,
         destinations: Some(vec![
             ("198.51.100.10".parse().unwrap(), 32),
             (Ipv6Addr::UNSPECIFIED.into(), 0),

@@ -1,7 +1,7 @@
 //! Monitor or enforce, by an operator's word.
 
 use super::*;
-use crate::config::Mode;
+use crate::{boot, config::Mode};
 
 const TEN_MINUTES: Duration = Duration::from_secs(600);
 
@@ -27,6 +27,11 @@ fn published(running: &Running) -> Vec<Mode> {
     running.bench.lock().modes.clone()
 }
 
+/// The deadlines that were published.
+fn deadlines(running: &Running) -> Vec<Option<u64>> {
+    running.bench.lock().deadlines.clone()
+}
+
 fn enforcing() -> Config {
     at_once(Config { mode: Mode::Enforce, ..Config::default() })
 }
@@ -45,6 +50,28 @@ async fn what_is_not_confirmed_in_time_goes_back() {
     assert_eq!(running.events(), [Event::Enforced, Event::Reverted]);
     assert!(running.metric("exogate_mode{mode=\"enforce\"} 0"));
     assert!(confirm(&running).await.unwrap_err().contains("nothing waits"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_table_of_a_trial_has_its_deadline_until_it_is_confirmed() {
+    let bench = Bench::default();
+    let running = Running::start(&bench);
+    assert_eq!(enforce(&running, Some(TEN_MINUTES)).await, Ok(()));
+    let first = deadlines(&running).pop().flatten().unwrap();
+    let wait = Duration::from_nanos(first.saturating_sub(boot::now()));
+    assert!(wait <= TEN_MINUTES && wait > TEN_MINUTES / 2, "{wait:?}");
+    assert_eq!(running.tell(|done| Command::Republish { done }).await, Ok(()));
+    assert_eq!(deadlines(&running).pop(), Some(Some(first)));
+
+    let running = running.restart(&bench);
+    assert_eq!(running.tell(|done| Command::Republish { done }).await, Ok(()));
+    assert_eq!(deadlines(&running).pop(), Some(Some(first)), "after a restart too");
+    // Once more means from now on.
+    assert_eq!(enforce(&running, Some(2 * TEN_MINUTES)).await, Ok(()));
+    let second = deadlines(&running).pop().flatten().unwrap();
+    assert!(second > first);
+    assert_eq!(confirm(&running).await, Ok(()));
+    assert_eq!(deadlines(&running).pop(), Some(None));
 }
 
 #[tokio::test(start_paused = true)]
