@@ -159,6 +159,42 @@ fn change_addresses(lab: &Lab, agent: &Agent) {
 }
 
 #[test]
+fn a_host_that_enforces_and_begins_to_forward_keeps_its_agent() {
+    let lab = Lab::new().unwrap();
+    let mut agent = start(&lab, "enforce");
+    lab.edge().sysctl(&[("ipv4/ip_forward", "1")]).unwrap();
+    agent.kill9().unwrap();
+    agent.start().unwrap();
+    assert!(!is_open(&lab), "{}", agent.log());
+    assert!(agent.log().contains("TRANSIT TRAFFIC IS DROPPED"), "{}", agent.log());
+    // An operator's word is enough, with the configuration as it is.
+    agent.print(&["monitor"]).unwrap();
+    agent.restart().unwrap();
+    assert!(is_open(&lab), "{}", agent.log());
+    assert_eq!(agent.status_json().unwrap()["mode"], "monitor");
+}
+
+#[test]
+fn enforcing_is_not_begun_where_transit_traffic_would_be_dropped() {
+    let lab = Lab::new().unwrap();
+    lab.edge().sysctl(&[("ipv4/ip_forward", "1")]).unwrap();
+    let mut agent = Agent::new(&lab).unwrap();
+    // With nothing pinned, then with a filter in force that drops nothing.
+    for mode in ["enforce", "monitor", "enforce"] {
+        agent.set("mode", mode).unwrap().spawn().unwrap();
+        if mode == "monitor" {
+            agent.wait_ready(SOON).unwrap();
+            agent.kill9().unwrap();
+            continue;
+        }
+        let status = agent.wait_exit(SOON).unwrap();
+        assert_eq!(status.code(), Some(64), "{}", agent.log());
+        assert!(is_open(&lab), "{}", agent.log());
+    }
+    assert!(agent.log().contains("gate.destinations"), "{}", agent.log());
+}
+
+#[test]
 fn enforcing_is_refused_where_transit_traffic_would_be_dropped() {
     let lab = Lab::new().unwrap();
     let agent = start(&lab, "monitor");

@@ -294,8 +294,13 @@ impl Interfaces {
 
 impl Wanted {
     fn wants(&self, found: &Listed) -> bool {
-        self.pattern.means(&found.name, found.supported && !found.loopback)
+        means(&self.pattern, found)
     }
+}
+
+/// Whether an interface is one of those that an entry of the configuration stands for.
+pub(super) fn means(pattern: &InterfacePattern, found: &Listed) -> bool {
+    pattern.means(&found.name, found.supported && !found.loopback)
 }
 
 /// How the configuration wants gates to be opened.

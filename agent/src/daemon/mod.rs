@@ -156,13 +156,12 @@ impl Shared {
 /// If it could not start, or has to be started anew to filter an interface.
 pub async fn run(load: Load, mut attacher: Attacher) -> Result<(), Error> {
     let config = Arc::new(load()?);
-    check(&config)?;
     let mut signals = Signals::new()?;
     let registry = telemetry::registry()?;
     let keeper = Keeper::open(config, &registry)?;
     // In the mode that an operator may have ordered.
     let config = keeper.config();
-    check(&config)?;
+    check_start(&config).await?;
     let local = follow::local_addresses()?;
     let table = Arc::new(table(&keeper.list(), &config, &local, keeper.deadline())?);
     let gates = Gates::new(Arc::clone(&table));
@@ -214,6 +213,19 @@ fn check(config: &Config) -> Result<(), Error> {
         ));
     }
     Ok(())
+}
+
+/// As [`check`]. But where a filter drops transit traffic already it goes on doing so without an
+/// agent too, and nothing would come of refusing but a list that grows old and no relay.
+async fn check_start(config: &Config) -> Result<(), Error> {
+    let Err(error) = check(config) else { return Ok(()) };
+    let enforced = gate::survey::enforced_everywhere(&config.gate.pin_directory)?;
+    let present = gate::interface::list().await?;
+    let goes_on = present.iter().any(|found| {
+        enforced.contains(&found.index)
+            && config.interfaces.iter().any(|pattern| interfaces::means(pattern, found))
+    });
+    if goes_on { Ok(()) } else { Err(error) }
 }
 
 /// Opens a gate on every interface that is there, or none.
@@ -293,10 +305,15 @@ fn announce(config: &Config) {
             "MONITOR MODE: nothing is dropped; see what would be with `exogate status`, then set mode = \"enforce\""
         ),
     }
-    if config.mode == Mode::Monitor && is_forwarding() && config.gate.destinations.is_none() {
-        tracing::warn!(
-            "IP forwarding is on: set gate.destinations before enforcing, or transit traffic to the guarded ports is dropped"
-        );
+    if is_forwarding() && config.gate.destinations.is_none() {
+        match config.mode {
+            Mode::Monitor => tracing::warn!(
+                "IP forwarding is on: set gate.destinations before enforcing, or transit traffic to the guarded ports is dropped"
+            ),
+            Mode::Enforce => tracing::warn!(
+                "TRANSIT TRAFFIC IS DROPPED: IP forwarding is on, and the filter that was in force enforces on all destinations; set gate.destinations = \"local\" to guard this host alone, or \"any\" if this is meant"
+            ),
+        }
     }
 }
 

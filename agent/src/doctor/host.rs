@@ -91,8 +91,8 @@ pub(super) fn forwarding(config: &Config) -> Finding {
         (false, _) => Finding::ok("forwarding", "IP forwarding is off"),
         (true, Mode::Enforce) if open => Finding::failure(
             "forwarding",
-            "IP forwarding is on, so transit traffic would be dropped too, and the agent does not \
-             start",
+            "IP forwarding is on, so transit traffic is dropped too; the agent starts only where its \
+             filter does so already",
             NEXT,
         ),
         (true, Mode::Monitor) if open => Finding::warning(

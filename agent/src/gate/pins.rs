@@ -94,10 +94,15 @@ pub fn interfaces(pin_directory: &Path) -> Result<Vec<u32>, Error> {
     Ok(indexes)
 }
 
+/// Where the pins of an interface are.
+pub(super) fn directory(pin_directory: &Path, index: u32) -> PathBuf {
+    pin_directory.join(format!("if{index}"))
+}
+
 impl Pins {
     /// Locks the pins of an interface, making their directory if need be.
     pub(crate) fn lock(pin_directory: &Path, index: u32) -> Result<Self, Error> {
-        let directory = pin_directory.join(format!("if{index}"));
+        let directory = directory(pin_directory, index);
         // Before anything is made: other file systems refuse directories with errors that
         // explain nothing, or keep them.
         if !is_bpf_file_system(existing(&directory))? {

@@ -4,19 +4,27 @@
 use std::{
     ffi::c_void,
     io,
-    os::fd::{AsRawFd as _, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     path::Path,
 };
 
-use aya::programs::{
-    ProgramInfo,
-    links::{FdLink, PinnedLink},
+use aya::{
+    maps::MapData,
+    programs::{
+        ProgramInfo,
+        links::{FdLink, PinnedLink},
+    },
+};
+use exogate_ebpf::{
+    abi::{ABI_VERSION, map},
+    table::flag,
 };
 
 use super::{
     Error,
     error::{has_capabilities, kernel_release},
     pins::{self, LINK},
+    tables,
 };
 
 /// What is pinned for one interface.
@@ -48,7 +56,7 @@ pub fn pinned(pin_directory: &Path) -> Result<Vec<Pinned>, Error> {
     pins::interfaces(pin_directory)?
         .into_iter()
         .map(|index| {
-            let directory = pin_directory.join(format!("if{index}"));
+            let directory = pins::directory(pin_directory, index);
             let path = directory.join(LINK);
             let link = path.exists().then(|| link_program(&path)).transpose()?;
             let generations = pins::names(&directory)?
@@ -59,6 +67,33 @@ pub fn pinned(pin_directory: &Path) -> Result<Vec<Pinned>, Error> {
             Ok(Pinned { index, link, generations })
         })
         .collect()
+}
+
+/// The numbers of the interfaces on which the filter in force drops whatever is refused, also
+/// what is only passing through: it enforces, and guards all destinations.
+///
+/// # Errors
+///
+/// If a pin may not be opened or cannot be read.
+pub fn enforced_everywhere(pin_directory: &Path) -> Result<Vec<u32>, Error> {
+    let mut indexes = Vec::new();
+    for Pinned { index, link, generations } in pinned(pin_directory)? {
+        let controls = generations
+            .iter()
+            .filter(|generation| link.is_some() && generation.abi == Some(ABI_VERSION))
+            .map(|generation| pins::directory(pin_directory, index).join(&generation.name))
+            .map(|generation| generation.join(map::CONTROL))
+            .filter(|path| path.exists());
+        for path in controls {
+            let map = MapData::from_pin(&path)
+                .map_err(|error| Error::bpf("opening a pinned map", error))?;
+            let flags = tables::live_flags(map.fd().as_fd())?;
+            if flags & flag::ENFORCE != 0 && flags & flag::DESTINATIONS == 0 {
+                indexes.push(index);
+            }
+        }
+    }
+    Ok(indexes)
 }
 
 fn link_program(path: &Path) -> Result<u32, Error> {

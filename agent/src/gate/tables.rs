@@ -227,6 +227,11 @@ pub(crate) fn live(maps: Maps<'_>, control: &ControlPage) -> Result<CompiledTabl
     Ok(CompiledTable { head, lines: lines.to_vec() })
 }
 
+/// The [flags](exogate_ebpf::table::flag) of the table in force.
+pub(crate) fn live_flags(control: BorrowedFd<'_>) -> Result<u32, Error> {
+    Ok(ControlPage::new(control)?.head(control)?.flags)
+}
+
 fn map_half(map: BorrowedFd<'_>, base: u32, lines: u32) -> Result<Mapping, Error> {
     let bytes = |lines: u32| (lines as usize).saturating_mul(size_of::<Line>());
     Mapping::new(map, bytes(base), bytes(lines))
