@@ -7,8 +7,9 @@
 //!
 //! With `privileges = "drop"` that thread ends as soon as every interface is filtered,
 //! and nothing in the process can attach any more. With `"keep"` it waits for
-//! interfaces that come back, with a program that is verified already. Threads share their memory: what "keep" leaves is safe
-//! from a mistake, not from somebody who runs code of his own in the process.
+//! interfaces that come back, with a few programs that are verified already. Threads share
+//! their memory: what "keep" leaves is safe from a mistake, not from somebody who runs code
+//! of his own in the process.
 //!
 //! Before Linux 5.19 the kernel wants CAP_BPF for the use of maps too; there every
 //! thread keeps it. A process of root keeps what opens files of others and low ports,
@@ -20,7 +21,10 @@ use std::{io, sync::Arc, thread};
 
 use caps::{CapSet, Capability, CapsHashSet};
 use exogate_ebpf::compile::CompiledTable;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{
+    mpsc::{self, error::TryRecvError},
+    oneshot,
+};
 
 use crate::gate::{self, Gate, Options, Spares};
 
@@ -63,15 +67,24 @@ impl Attacher {
         let (requests, mut asked) = mpsc::channel(1);
         let thread = thread::Builder::new().name("exogate-attach".to_owned()).spawn(move || {
             let mut spares = Spares::default();
+            // How to make those that may be missing.
+            let mut wanted = None;
             runtime.block_on(async {
-                while let Some(request) = asked.recv().await {
+                loop {
+                    // An interface that is there goes before those that may come.
+                    let request = match asked.try_recv() {
+                        Err(TryRecvError::Empty) if wanted.is_none() => asked.recv().await,
+                        request => request.ok(),
+                    };
                     match request {
-                        Request::Open { interface, options, table, done } => {
+                        Some(Request::Open { interface, options, table, done }) => {
                             let gate = Gate::open(&interface, &options, &table, &mut spares).await;
                             // Nobody waits if the agent is about to end.
                             let _ = done.send(gate);
                         }
-                        Request::Prepare(options) => spares.prepare(&options),
+                        Some(Request::Prepare(options)) => wanted = Some(options),
+                        None if asked.is_closed() => break,
+                        None => wanted = wanted.filter(|options| spares.prepare(options)),
                     }
                 }
             });

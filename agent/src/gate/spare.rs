@@ -5,9 +5,9 @@
 //! before: a spare is a verified program with empty maps, which nothing but the process
 //! holds. To put it on an interface means to pin it, fill it and attach it.
 //!
-//! There is at most one for each kind of interface that may come: Ethernet, and the other
-//! kind once there was one. Of several interfaces that appear at once, the first gets it and
-//! the others wait for the verifier.
+//! There are a few for each kind of interface that may come: Ethernet, and the other kind
+//! once there was one. Of more interfaces that appear at once, the first get them and the
+//! others wait for the verifier, each for one more walk.
 //!
 //! A spare that cannot be made is missed by nobody: the program is loaded when the interface
 //! is there, and what went wrong is told then.
@@ -15,6 +15,9 @@
 use exogate_ebpf::packet::LinkLayer;
 
 use crate::gate::{Error, Options, Program, tables};
+
+/// Programs of a kind that wait. Each takes as much of the kernel's memory as an interface.
+const OF_A_KIND: usize = 3;
 
 /// The programs that wait for an interface; none as long as none was prepared.
 pub struct Spares {
@@ -30,24 +33,26 @@ impl Default for Spares {
 }
 
 impl Spares {
-    /// Loads those that are missing. Takes as long as the verifier does, and the
-    /// capabilities that loading needs.
-    pub fn prepare(&mut self, options: &Options) {
-        if let Err(error) = self.try_prepare(options) {
+    /// Loads one of those that are missing, and says whether there was one. Takes as long as
+    /// the verifier does, and the capabilities that loading needs.
+    pub fn prepare(&mut self, options: &Options) -> bool {
+        self.try_prepare(options).unwrap_or_else(|error| {
             tracing::debug!(%error, "no program waits for the next interface");
-        }
+            false
+        })
     }
 
-    fn try_prepare(&mut self, options: &Options) -> Result<(), Error> {
+    fn try_prepare(&mut self, options: &Options) -> Result<bool, Error> {
         let lines = tables::lines_for(options.capacity, None)?;
         // The capacity may be another one than the last time.
         self.programs.retain(|spare| self.expected.iter().any(|kind| spare.fits(*kind, lines)));
-        for kind in &self.expected {
-            if !self.programs.iter().any(|spare| spare.fits(*kind, lines)) {
-                self.programs.push(Program::load_new(*kind, lines)?);
-            }
-        }
-        Ok(())
+        let waiting = |kind| self.programs.iter().filter(|spare| spare.fits(kind, lines)).count();
+        let fewest = self.expected.iter().copied().min_by_key(|kind| waiting(*kind));
+        let Some(kind) = fewest.filter(|kind| waiting(*kind) < OF_A_KIND) else {
+            return Ok(false);
+        };
+        self.programs.push(Program::load_new(kind, lines)?);
+        Ok(true)
     }
 
     /// A program with maps of its own: a spare, or one that is loaded now.
