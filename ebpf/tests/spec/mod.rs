@@ -24,6 +24,8 @@ mod link;
 mod policy;
 mod truncations;
 
+use std::ops::Range;
+
 use exogate_ebpf::{
     compile::Policy,
     packet::LinkLayer,
@@ -99,6 +101,22 @@ impl Case {
         self.frame.len() >= TEST_RUN_BYTES
     }
 }
+
+/// A UDP datagram in Ethernet and IPv4, without tags and options, that gets this verdict.
+pub fn datagram(expected: Expected) -> Vec<u8> {
+    const IPV4_WITHOUT_OPTIONS: [u8; 3] = [0x08, 0x00, 0x45];
+    const UDP: u8 = 17;
+    let is_it = |case: &Case| {
+        (case.link_layer, case.expected) == (LinkLayer::Ethernet, expected)
+            && case.frame.get(12..15) == Some(&IPV4_WITHOUT_OPTIONS)
+            && case.frame.get(23) == Some(&UDP)
+            && case.fits_test_run()
+    };
+    cases().into_iter().find(is_it).unwrap().frame
+}
+
+/// Where the source address of such a datagram is.
+pub const DATAGRAM_SOURCE: Range<usize> = 26..30;
 
 /// The kernel's `ETH_HLEN`.
 pub const TEST_RUN_BYTES: usize = 14;

@@ -18,17 +18,14 @@ use std::{
 
 use exogate_tests::process::{agent_binary, check, wait};
 use nix::{
-    sys::{
-        signal::{Signal, kill},
-        utsname::uname,
-    },
+    sys::signal::{Signal, kill},
     unistd::Pid,
 };
 
-use super::{PATIENCE, beside_a_veth_pair};
+use super::{PATIENCE, beside_a_veth_pair, version};
 
 /// Somebody who owns nothing.
-const USER: u32 = 65_534;
+pub(super) const USER: u32 = 65_534;
 const BPF: u64 = 1 << 39;
 /// CAP_NET_ADMIN, CAP_PERFMON and CAP_BPF.
 const TO_ATTACH: u64 = 1 << 12 | 1 << 38 | BPF;
@@ -75,7 +72,7 @@ fn an_agent_that_is_not_root_keeps_what_the_kernel_demands_and_no_more() {
     });
 }
 
-fn configuration(privileges: &str, pins: &Path, state: &Path) -> String {
+pub(super) fn configuration(privileges: &str, pins: &Path, state: &Path) -> String {
     format!(
         "interfaces = [\"gate0\"]\nprivileges = {privileges:?}\nstate_directory = {state:?}\n\
          [gate]\ncapacity = 1000\npin_directory = {pins:?}\n\
@@ -87,10 +84,7 @@ fn configuration(privileges: &str, pins: &Path, state: &Path) -> String {
 
 /// c8644cd0efe7 ("bpf: refine kernel.unprivileged_bpf_disabled behaviour"), Linux 5.19.
 fn works_without_capabilities() -> bool {
-    let name = uname().unwrap();
-    let release = name.release().to_str().unwrap();
-    let mut numbers = release.split(['.', '-']).map(|number| number.parse::<u32>().unwrap_or(0));
-    (numbers.next().unwrap(), numbers.next().unwrap()) >= (5, 19)
+    version() >= (5, 19)
 }
 
 /// The agent with the rights that the unit gives it.

@@ -1,5 +1,6 @@
 //! The program on other kernels: loaded, verified, attached, pinned, published to and taken
-//! over, what it records, the whole table of verdicts, and what rights the agent keeps.
+//! over, what it records, the whole table of verdicts, what comes over a wire, what rights the
+//! agent keeps, and what its doctor says.
 //!
 //! The tests of this directory run on this machine's kernel, and once more under qemu on each
 //! other one, where this same executable and the agent are all there is. Needs root, qemu and the kernels
@@ -14,8 +15,10 @@
 )]
 
 mod capabilities;
+mod doctor;
 #[path = "../kernel_verdict.rs"]
 mod verdict;
+mod wire;
 mod wireguard;
 
 use std::{
@@ -26,7 +29,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use exogate::gate::{Attach, Count, Gate, Options, Program, Spares};
+use exogate::gate::{Attach, Count, Gate, Mode, Options, Program, Spares};
 use exogate_ebpf::{
     compile::compile,
     packet::LinkLayer,
@@ -41,7 +44,6 @@ use nix::{
     sched::{CloneFlags, unshare},
     sys::utsname::uname,
 };
-use verdict::spec::Case;
 
 /// A guest without acceleration on a busy machine takes its time.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -62,7 +64,7 @@ fn a_gate_is_attached_pinned_published_to_and_taken_over() {
 }
 
 #[test]
-fn a_program_that_was_made_before_its_interface_is_put_on_it_and_taken_over() {
+fn programs_that_were_made_before_their_interfaces_are_put_on_them_and_taken_over() {
     beside_a_veth_pair(async |pins| attach_spare(pins).await);
 }
 
@@ -97,14 +99,17 @@ async fn attach(pin_directory: &Path) {
         Options { attach: Attach::Auto, capacity: 1000, pin_directory: pin_directory.to_owned() };
     let mut gate = Gate::open("gate0", &options, &table, &mut Spares::default()).await.unwrap();
     assert!(!gate.adopted());
-    let kernel = uname().unwrap();
-    println!("attached in {} mode on Linux {}", gate.mode(), kernel.release().display());
+    println!("attached in {} mode on Linux {}", gate.mode(), release());
+    assert_eq!(gate.mode(), Mode::Native, "a pair of interfaces has native mode on every kernel");
     gate.publish(&table).unwrap();
     refuse_a_stranger(&mut gate).await;
+    wire::a_listed_datagram_passes_and_a_strange_one_does_not();
     let program = gate.program().id();
     drop(gate);
     let gate = Gate::open("gate0", &options, &table, &mut Spares::default()).await.unwrap();
     assert!(gate.adopted(), "the filter did not outlive its process");
+    assert_eq!(gate.mode(), Mode::Native);
+    wire::a_listed_datagram_passes_and_a_strange_one_does_not();
     assert_ne!(gate.program().id(), program);
     gate.detach().unwrap();
     // The kernel lets go of a link when it has the time.
@@ -120,11 +125,15 @@ async fn attach_spare(pin_directory: &Path) {
     let options =
         Options { attach: Attach::Auto, capacity: 1000, pin_directory: pin_directory.to_owned() };
     let mut spares = Spares::default();
-    spares.prepare(&options);
+    while spares.prepare(&options) {}
     let between = Program::load(LinkLayer::Ethernet, 1000).unwrap().id();
     let mut gate = Gate::open("gate0", &options, &table, &mut spares).await.unwrap();
     // The kernel numbers programs in the order in which they are loaded.
     assert!(gate.program().id() < between, "the program was made when it was needed");
+    let other_end = wire::other_end();
+    let second = Gate::open(&other_end, &options, &table, &mut spares).await.unwrap();
+    assert!(second.program().id() < between, "of two at once one waited for the verifier");
+    second.detach().unwrap();
     refuse_a_stranger(&mut gate).await;
     drop(gate);
     let gate = Gate::open("gate0", &options, &table, &mut spares).await.unwrap();
@@ -140,18 +149,26 @@ async fn attach_spare(pin_directory: &Path) {
 /// A refused packet is recorded in the ring buffer and among the blocked sources.
 async fn refuse_a_stranger(gate: &mut Gate) {
     let refused = (Action::Drop, Reason::Unlisted, Family::Ipv4);
-    let cases = verdict::spec::cases();
-    let is_it = |case: &&Case| {
-        case.link_layer == LinkLayer::Ethernet && case.expected == refused && case.fits_test_run()
-    };
-    let stranger = cases.iter().find(is_it).unwrap();
+    let stranger = verdict::spec::datagram(refused);
     let mut events = gate.events().unwrap();
-    gate.program().test_run(&stranger.frame, 1).unwrap();
+    gate.program().test_run(&stranger, 1).unwrap();
     let event = tokio::time::timeout(PATIENCE, events.next()).await.unwrap().unwrap();
     assert_eq!((event.reason, event.family), (Reason::Unlisted.name(), Family::Ipv4.name()));
     let blocked = gate.program().blocked(10).unwrap();
     let blocked: Vec<_> = blocked.iter().map(|source| (source.address, source.packets)).collect();
     assert_eq!(blocked, [(event.source, 1)]);
+}
+
+/// `uname -r`.
+fn release() -> String {
+    uname().unwrap().release().to_str().unwrap().to_owned()
+}
+
+/// Major and minor number of this kernel.
+fn version() -> (u32, u32) {
+    let release = release();
+    let mut numbers = release.split(['.', '-']).map(|number| number.parse().unwrap());
+    (numbers.next().unwrap(), numbers.next().unwrap())
 }
 
 /// A guest whose program has begun. On a busy host an emulated machine hangs now and then
