@@ -7,14 +7,18 @@
     reason = "a test stops at the first thing that goes wrong"
 )]
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+};
 
 use aya::util::KernelVersion;
 use exogate::gate::Program;
 use exogate_ebpf::{
+    abi::SAMPLED_PER_EPOCH,
     compile::{Policy, compile},
     packet::LinkLayer,
-    verdict::Action,
+    verdict::{Action, Family, Reason},
 };
 
 #[path = "../../ebpf/tests/spec/mod.rs"]
@@ -53,6 +57,30 @@ fn the_verifier_walks_within_its_budget() {
         println!("{link_layer:?}: the verifier walked through {walked} instructions");
         assert!(walked < VERIFIER_BUDGET, "{walked} of {VERIFIER_BUDGET}");
     }
+}
+
+#[test]
+fn every_blocked_source_is_told_however_many_there_are() {
+    let mut program = Program::load(LinkLayer::Ethernet, 1_000).unwrap();
+    program.publish(&compile(&spec::policy()).unwrap()).unwrap();
+    let refused = (Action::Drop, Reason::Unlisted, Family::Ipv4);
+    let frame = spec::datagram(refused);
+    // More than are read at once.
+    let expected: BTreeSet<_> =
+        (0..5_000_u32).map(|number| Ipv4Addr::from_bits(0x0b00_0000 + number)).collect();
+    for (number, source) in (0..).zip(&expected) {
+        let mut frame = frame.clone();
+        drop(frame.splice(spec::DATAGRAM_SOURCE, source.octets()));
+        // Of each second only so many are recorded.
+        program.tick(number / SAMPLED_PER_EPOCH + 1);
+        program.test_run(&frame, 1).unwrap();
+    }
+    let found = program.blocked(usize::MAX).unwrap();
+    assert!(found.iter().all(|source| source.packets == 1), "each of them was refused once");
+    assert_eq!(found.len(), expected.len());
+    let found: BTreeSet<_> = found.into_iter().map(|source| source.address).collect();
+    let expected: BTreeSet<_> = expected.into_iter().map(IpAddr::from).collect();
+    assert_eq!(found, expected);
 }
 
 fn judge_all(policy: &Policy, cases: &[Case]) {

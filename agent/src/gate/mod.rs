@@ -22,9 +22,10 @@
 
 #![allow(
     unsafe_code,
-    reason = "memory-mapped maps, membarrier, an ioctl and plain-data reads; each use states its reason"
+    reason = "memory-mapped maps, membarrier, bpf, an ioctl and plain-data reads; each use states its reason"
 )]
 
+mod batch;
 mod error;
 pub mod interface;
 mod metrics;

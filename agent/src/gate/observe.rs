@@ -18,7 +18,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 use crate::gate::Error;
 
 /// Lets the ABI's plain data into the BPF library's maps.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 #[repr(transparent)]
 pub(crate) struct Plain<T>(pub(crate) T);
 

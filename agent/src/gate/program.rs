@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt, os::fd::AsFd as _, time::Duration};
 
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
-    maps::{HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
+    maps::{Map, MapData, MapError, PerCpuArray, RingBuf},
     programs::{ProgramError, TestRun as _, TestRunOptions, Xdp, XdpMode, links::FdLink},
     util::KernelVersion,
 };
@@ -17,7 +17,7 @@ use exogate_ebpf::{
 use serde::{Deserialize, Serialize};
 
 use crate::gate::{
-    Error, Interface,
+    Error, Interface, batch,
     error::{Chain, has_capabilities, io_cause, kernel_release},
     observe::{BlockedSource, Count, Events, Plain},
     pins::Generation,
@@ -210,13 +210,11 @@ impl Program {
     ///
     /// If the map cannot be read.
     pub fn blocked(&self, most: usize) -> Result<Vec<BlockedSource>, Error> {
-        let map = typed(&self.ebpf, abi::map::BLOCKED)?;
-        let map = HashMap::<_, abi::BlockedKey, Plain<abi::Blocked>>::try_from(map)
-            .map_err(|error| Error::bpf("reading the blocked sources", error))?;
-        // An entry that is evicted while we read costs only itself.
-        let mut sources: Vec<_> = map
-            .iter()
-            .filter_map(Result::ok)
+        let Map::LruHashMap(map) = typed(&self.ebpf, abi::map::BLOCKED)? else {
+            return Err(missing(abi::map::BLOCKED));
+        };
+        let mut sources: Vec<_> = batch::elements::<abi::BlockedKey, Plain<abi::Blocked>>(map)?
+            .into_iter()
             .map(|(key, Plain(blocked))| BlockedSource::new(key, blocked))
             .collect();
         sources.sort_unstable_by_key(|source| std::cmp::Reverse(source.packets));
