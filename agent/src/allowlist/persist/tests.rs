@@ -7,6 +7,9 @@ use caps::{CapSet, Capability};
 use super::*;
 use crate::{allowlist::held, boot::BootTime, source::Origin};
 
+/// Of another boot.
+const DEADLINE: &str = r#"{ "boot": "9699e339-ef49-4449-8ae4", "nanoseconds": 600000000000 }"#;
+
 const WORLDWIDE: FeedId = FeedId::Instance(Instance::Worldwide);
 
 fn example() -> Known {
@@ -52,7 +55,7 @@ fn example() -> Known {
             mode: crate::config::Mode::Enforce,
             since: at,
             until: Some("2026-11-23T20:10:00Z".parse().unwrap()),
-            deadline: Some(BootTime::after(std::time::Duration::from_secs(600))),
+            deadline: serde_json::from_str(DEADLINE).unwrap(),
             former: None,
         }),
     }
