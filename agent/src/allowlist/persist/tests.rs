@@ -5,7 +5,7 @@ use std::{fs::Permissions, os::unix::fs::PermissionsExt as _, thread};
 use caps::{CapSet, Capability};
 
 use super::*;
-use crate::{allowlist::held, boot::BootTime, source::Origin};
+use crate::{allowlist::held, source::Origin};
 
 /// Of another boot.
 const DEADLINE: &str = r#"{ "boot": "9699e339-ef49-4449-8ae4", "nanoseconds": 600000000000 }"#;
