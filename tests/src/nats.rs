@@ -92,6 +92,7 @@ impl Cluster {
             .args(["-c", JANITOR, "sh"])
             .arg(temporary.path())
             .stdin(Stdio::piped())
+            .stdout(Stdio::null())
             .process_group(0)
             .spawn()
             .context("the shell that cleans up after the servers cannot be started")?;

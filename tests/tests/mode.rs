@@ -12,7 +12,7 @@ use exogate_tests::{
     peer::{HTTPS, Reached},
 };
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 fn start(lab: &Lab, mode: &str) -> Agent {
     let mut agent = Agent::new(lab).unwrap();
@@ -54,7 +54,7 @@ fn enforcing_that_nobody_confirms_ends_by_itself_also_across_a_crash() {
 fn a_trial_ends_in_time_also_without_an_agent() {
     let lab = Lab::new().unwrap();
     let mut agent = start(&lab, "monitor");
-    agent.print(&["enforce", "--confirm-within", "10s"]).unwrap();
+    agent.print(&["enforce", "--confirm-within", "20s"]).unwrap();
     agent.kill9().unwrap();
     assert!(!is_open(&lab), "the time is not over");
     wait_until_open(&lab);
@@ -71,8 +71,8 @@ fn a_trial_ends_in_time_also_without_an_agent() {
 fn what_is_confirmed_has_no_end_also_without_an_agent() {
     let lab = Lab::new().unwrap();
     let mut agent = start(&lab, "monitor");
-    let trial = Duration::from_secs(3);
-    agent.print(&["enforce", "--confirm-within", "3s"]).unwrap();
+    let trial = Duration::from_secs(10);
+    agent.print(&["enforce", "--confirm-within", "10s"]).unwrap();
     agent.print(&["confirm"]).unwrap();
     agent.kill9().unwrap();
     std::thread::sleep(trial);
@@ -86,7 +86,7 @@ fn what_is_confirmed_has_no_end_also_without_an_agent() {
 fn an_interface_that_appears_during_a_trial_has_its_end() {
     let lab = Lab::new().unwrap();
     let mut agent = start(&lab, "monitor");
-    agent.print(&["enforce", "--confirm-within", "12s"]).unwrap();
+    agent.print(&["enforce", "--confirm-within", "30s"]).unwrap();
     // The filter is made anew, as on an interface that is new.
     agent.kill9().unwrap();
     agent.print(&["detach"]).unwrap();

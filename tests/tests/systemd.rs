@@ -313,7 +313,7 @@ fn the_relays_port_comes_from_systemd_and_outlives_the_agent() {
     assert_eq!(status("no answer"), 404);
     machine.check(&["systemctl", "stop", UNIT]).unwrap();
     // Who connects now waits, and starts it.
-    assert_eq!(status("no answer after a stop"), 404);
+    assert_eq!(ask_patiently(lab, Family::V4).unwrap(), Reached::Answered(404));
     assert!(scene.is_active());
 
     // Nobody who comes while it restarts is turned away, or loses a request.

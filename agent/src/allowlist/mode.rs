@@ -47,8 +47,12 @@ impl ModeOrder {
         if self.deadline.as_ref().is_some_and(BootTime::is_of_this_boot) {
             return self;
         }
-        let rest = self.until.map(|until| until.duration_since(now).try_into().unwrap_or_default());
-        Self { deadline: rest.map(BootTime::after), ..self }
+        // At boot the clock may be wrong, but no trial is longer than it was ordered.
+        let rest = |until: Timestamp| {
+            let rest = until.duration_since(now).min(until.duration_since(self.since));
+            std::time::Duration::try_from(rest).unwrap_or_default()
+        };
+        Self { deadline: self.until.map(rest).map(BootTime::after), ..self }
     }
 }
 
@@ -121,7 +125,9 @@ mod tests {
         let [least, most] = [0, 6].map(|rest| BootTime::after(Duration::from_secs(rest)));
         let begun = begun.nanoseconds();
         assert!((least.nanoseconds()..most.nanoseconds()).contains(&begun));
-        assert!(trial.in_this_boot(at(11)).deadline.unwrap().is_over());
+        assert!(trial.clone().in_this_boot(at(11)).deadline.unwrap().is_over());
+        let early = trial.in_this_boot(at(-3600)).deadline.unwrap().nanoseconds();
+        assert!(early <= BootTime::after(Duration::from_secs(10)).nanoseconds());
         let confirmed = order(Mode::Enforce, None, None);
         assert_eq!(confirmed.clone().map(|order| order.in_this_boot(at(0))), confirmed);
     }

@@ -203,7 +203,7 @@ impl StateDirectory {
         match read {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Known::default()),
-            // Next time it would be the same.
+            // A disk that is asked again seldom says anything else.
             Err(error) if error.raw_os_error() == Some(Errno::EIO as i32) => {
                 let problem = error.to_string();
                 return Err(put_aside(&path, Error::Damaged { path: path.clone(), problem }));

@@ -205,13 +205,15 @@ impl Agent {
         } else {
             self.interfaces_due.failed();
         }
+        // Each attempt may have taken a program that waited.
+        let refill = outcome.opened || !outcome.failures.is_empty();
         for (interface, error) in outcome.failures {
             if matches!(error, Error::GaveUp(_)) && self.supervisor.is_present() {
                 return Err(error);
             }
             tracing::error!(interface, %error, "the filter is not in force");
         }
-        if outcome.opened {
+        if refill {
             settle(&mut self.attacher, &config, &self.interfaces);
         }
         self.supervisor.status(self.status());

@@ -269,7 +269,9 @@ fn settle(attacher: &mut Attacher, config: &Config, interfaces: &Interfaces) {
             tracing::info!("the right to attach is kept until all interfaces are filtered");
         }
         Privileges::Keep => {
-            attacher.prepare(interfaces::options(config));
+            if !config.interfaces.is_empty() {
+                attacher.prepare(interfaces::options(config));
+            }
             tracing::info!("one thread keeps the right to attach");
         }
     }

@@ -16,8 +16,11 @@ use exogate_ebpf::packet::LinkLayer;
 
 use crate::gate::{Error, Options, Program, tables};
 
-/// Programs of a kind that wait. Each takes as much of the kernel's memory as an interface.
-const OF_A_KIND: usize = 3;
+/// Programs of a kind that wait. Each takes as much of the kernel's memory as an interface, 20 MB
+/// as `gate.capacity` is by default.
+const OF_A_KIND: usize = 2;
+/// Lines of tables from which on one has to do.
+const MANY_LINES: u32 = 1 << 19;
 
 /// The programs that wait for an interface; none as long as none was prepared.
 pub struct Spares {
@@ -48,7 +51,8 @@ impl Spares {
         self.programs.retain(|spare| self.expected.iter().any(|kind| spare.fits(*kind, lines)));
         let waiting = |kind| self.programs.iter().filter(|spare| spare.fits(kind, lines)).count();
         let fewest = self.expected.iter().copied().min_by_key(|kind| waiting(*kind));
-        let Some(kind) = fewest.filter(|kind| waiting(*kind) < OF_A_KIND) else {
+        let most = if lines > MANY_LINES { 1 } else { OF_A_KIND };
+        let Some(kind) = fewest.filter(|kind| waiting(*kind) < most) else {
             return Ok(false);
         };
         self.programs.push(Program::load_new(kind, lines)?);
@@ -62,7 +66,14 @@ impl Spares {
         }
         match self.programs.iter().position(|spare| spare.fits(link_layer, lines)) {
             Some(spare) => Ok(self.programs.swap_remove(spare)),
-            None => Program::load_new(link_layer, lines),
+            None => Program::load_new(link_layer, lines).or_else(|error| {
+                // Those that wait for others take memory that is needed now.
+                if self.programs.is_empty() {
+                    return Err(error);
+                }
+                self.programs.clear();
+                Program::load_new(link_layer, lines)
+            }),
         }
     }
 }

@@ -15,10 +15,7 @@ use aya::{
         links::{FdLink, PinnedLink},
     },
 };
-use exogate_ebpf::{
-    abi::{ABI_VERSION, map},
-    table::flag,
-};
+use exogate_ebpf::abi::{ABI_VERSION, map};
 
 use super::{
     Error,
@@ -87,8 +84,7 @@ pub fn enforced_everywhere(pin_directory: &Path) -> Result<Vec<u32>, Error> {
         for path in controls {
             let map = MapData::from_pin(&path)
                 .map_err(|error| Error::bpf("opening a pinned map", error))?;
-            let flags = tables::live_flags(map.fd().as_fd())?;
-            if flags & flag::ENFORCE != 0 && flags & flag::DESTINATIONS == 0 {
+            if tables::drops_everywhere(map.fd().as_fd())? {
                 indexes.push(index);
             }
         }

@@ -24,9 +24,10 @@ use std::{
 use exogate_ebpf::{
     abi::{Control, Head, Line},
     compile::{self, CompiledTable},
+    table::flag,
 };
 
-use crate::gate::Error;
+use crate::{boot, gate::Error};
 
 /// A half of the map begins at a page, so that it can be mapped by itself.
 const LINES_PER_PAGE: u32 = 64;
@@ -227,9 +228,11 @@ pub(crate) fn live(maps: Maps<'_>, control: &ControlPage) -> Result<CompiledTabl
     Ok(CompiledTable { head, lines: lines.to_vec() })
 }
 
-/// The [flags](exogate_ebpf::table::flag) of the table in force.
-pub(crate) fn live_flags(control: BorrowedFd<'_>) -> Result<u32, Error> {
-    Ok(ControlPage::new(control)?.head(control)?.flags)
+/// Whether the table in force drops what is refused, also what is only passing through.
+pub(crate) fn drops_everywhere(control: BorrowedFd<'_>) -> Result<bool, Error> {
+    let head = ControlPage::new(control)?.head(control)?;
+    let is_in_time = head.deadline == 0 || boot::now() < head.deadline;
+    Ok(is_in_time && head.flags & flag::ENFORCE != 0 && head.flags & flag::DESTINATIONS == 0)
 }
 
 fn map_half(map: BorrowedFd<'_>, base: u32, lines: u32) -> Result<Mapping, Error> {

@@ -51,6 +51,8 @@ impl Janitor {
             .with_context(|| format!("{} cannot be made", directory.display()))?;
         let child = command(lab, &directory, std::process::id())
             .stdin(Stdio::piped())
+            // Who reads what tests print shall not wait for it.
+            .stdout(Stdio::null())
             .process_group(0)
             .spawn()
             .context("the shell that cleans up after the lab cannot be started")?;

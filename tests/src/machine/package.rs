@@ -53,8 +53,8 @@ pub fn newer_rpm_package() -> Result<PathBuf> {
 fn built_package(place: &str, kind: &str) -> Result<PathBuf> {
     let advice = "build it with `cargo xtask package --development`";
     let agent = agent_binary()?;
-    let target = agent.parent().and_then(Path::parent).context("the agent has no target")?;
-    let directory = target.join(place);
+    // Where they are made, wherever the agent was built.
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target").join(place);
     let found = fs::read_dir(&directory).into_iter().flatten().flatten().find_map(|entry| {
         let path = entry.path();
         path.extension().is_some_and(|extension| extension == kind).then_some(path)

@@ -114,6 +114,17 @@ scrape_configs:
         Ok(alerts)
     }
 
+    /// Whether an alert fires now.
+    ///
+    /// # Errors
+    ///
+    /// If Prometheus does not answer.
+    pub fn fires(&self, name: &str) -> Result<bool> {
+        let is_it =
+            |alert: &Value| alert.pointer("/labels/alertname").is_some_and(|found| found == name);
+        Ok(self.firing()?.iter().any(is_it))
+    }
+
     /// Waits until an alert fires, or does not any more.
     ///
     /// # Errors

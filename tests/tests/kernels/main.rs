@@ -167,7 +167,8 @@ fn release() -> String {
 /// Major and minor number of this kernel.
 fn version() -> (u32, u32) {
     let release = release();
-    let mut numbers = release.split(['.', '-']).map(|number| number.parse().unwrap());
+    let mut numbers =
+        release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap());
     (numbers.next().unwrap(), numbers.next().unwrap())
 }
 

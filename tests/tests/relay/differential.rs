@@ -98,17 +98,23 @@ impl Behind<'_> {
             let _ = stream.write_all(bytes);
             let mut answer = Vec::new();
             let mut part = [0; 4096];
-            // The first answer may take its time; what follows is there by then, or comes
-            // at once.
+            // The first answer may take its time. What follows is there by then, or comes at
+            // once; but where it is known to end, its end is waited for.
+            let ends = bytes.windows(CLOSE.len()).any(|window| window == CLOSE);
             stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
             while let Ok(count @ 1..) = stream.read(&mut part) {
                 answer.extend_from_slice(&part[..count]);
-                stream.set_read_timeout(Some(QUIET)).unwrap();
+                if !ends {
+                    stream.set_read_timeout(Some(QUIET)).unwrap();
+                }
             }
             answer.starts_with(b"HTTP/1.1 200")
         })
     }
 }
+
+/// The last request on its connection has it.
+const CLOSE: &[u8] = b"Connection: close";
 
 /// What comes of an exchange, and the bodies of the requests that arrive by it.
 fn arrive<T>(server: &Pega, exchange: impl FnOnce() -> T) -> (T, Vec<String>) {

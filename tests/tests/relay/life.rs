@@ -51,9 +51,17 @@ fn nothing_acknowledged_is_lost_when_the_agent_is_killed_at_any_moment() {
         .unwrap_or_else(|_| panic!("{:?}", report.hold_against(&setting.pega.received(), GRAPH)));
 }
 
+/// A setting whose stops wait as long as a busy machine may take to answer.
+fn patient() -> Setting {
+    let mut setting = Setting::new();
+    setting.agent.set("relay.drain", "30s").unwrap();
+    setting.agent.start().unwrap();
+    setting
+}
+
 #[test]
 fn a_stop_answers_what_was_begun_and_loses_nothing() {
-    let setting = &mut Setting::started();
+    let setting = &mut patient();
     let load = Load::start(&setting.lab, GRAPH, 16, PACE).unwrap();
     for _ in 0..5 {
         load.wait_for(load.count() + 100, SOON).unwrap();
@@ -65,7 +73,7 @@ fn a_stop_answers_what_was_begun_and_loses_nothing() {
 
 #[test]
 fn a_stop_breaks_off_no_request_of_a_connection_that_was_just_made() {
-    let setting = &mut Setting::started();
+    let setting = &mut patient();
     let load = Load::start_anew(&setting.lab, GRAPH, 8).unwrap();
     for _ in 0..5 {
         load.wait_for(load.count() + 50, SOON).unwrap();

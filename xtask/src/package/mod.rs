@@ -76,6 +76,7 @@ impl Packagers {
         let mut command = Command::new(&self.cargo_deb);
         command
             .current_dir(root)
+            .env("CARGO_TARGET_DIR", root.join("target"))
             .args(["--package", "exogate", "--no-build", "--locked", "--profile", profile])
             .arg("--output")
             .arg(directory);
@@ -93,6 +94,8 @@ impl Packagers {
         let mut command = Command::new(&self.generate_rpm);
         command
             .current_dir(root)
+            .env("CARGO_TARGET_DIR", root.join("target"))
+            .env_remove("CARGO_BUILD_TARGET_DIR")
             .args(["--package", "agent", "--profile", profile, "--auto-req", "builtin"])
             .args(["--payload-compress", if fast { "gzip" } else { "zstd" }, "--output"])
             .arg(directory);

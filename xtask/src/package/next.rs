@@ -3,7 +3,8 @@
 //! It is this workspace once more, of symbolic links, in which the version is a higher one and
 //! the maps are of another ABI: another build of the same sources, which can take nothing but
 //! the filter over from this one. The product knows nothing of it, so no release can be it by
-//! mistake. What both have in common is compiled once (`build.build-dir`).
+//! mistake. What both have in common is compiled once (`build.build-dir`). Its packages hold the
+//! documents of this version, to which the link of the agent's directory leads.
 
 use std::{
     env, fs, io,
@@ -37,6 +38,10 @@ pub(super) fn make() -> Result<PathBuf> {
 
 /// Links what is in a directory, and writes what differs.
 fn link(from: &Path, to: &Path, directory: &Path) -> Result<()> {
+    // What was a link to the sources must not be written into.
+    if to.join(directory).is_symlink() {
+        fs::remove_file(to.join(directory))?;
+    }
     fs::create_dir_all(to.join(directory))?;
     for entry in fs::read_dir(from.join(directory))? {
         let name = directory.join(entry?.file_name());
@@ -50,10 +55,12 @@ fn link(from: &Path, to: &Path, directory: &Path) -> Result<()> {
             write_if_new(&to.join(path), &changed)?;
         } else if CHANGES.iter().any(|(path, _)| Path::new(path).starts_with(&name)) {
             link(from, to, &name)?;
-        } else if let Err(error) = symlink(from.join(&name), to.join(&name))
-            && error.kind() != io::ErrorKind::AlreadyExists
-        {
-            return Err(error.into());
+        } else if !fs::read_link(to.join(&name)).is_ok_and(|known| known == from.join(&name)) {
+            // It may lead to where the workspace was before.
+            if to.join(&name).is_symlink() {
+                fs::remove_file(to.join(&name))?;
+            }
+            symlink(from.join(&name), to.join(&name))?;
         }
     }
     Ok(())
@@ -61,7 +68,9 @@ fn link(from: &Path, to: &Path, directory: &Path) -> Result<()> {
 
 /// A file that has not changed keeps its time, so that nothing is built again for it.
 fn write_if_new(path: &Path, text: &str) -> io::Result<()> {
-    if fs::read_to_string(path).is_ok_and(|known| known == text) {
+    if path.is_symlink() {
+        fs::remove_file(path)?;
+    } else if fs::read_to_string(path).is_ok_and(|known| known == text) {
         return Ok(());
     }
     fs::write(path, text)

@@ -27,8 +27,8 @@ pub(crate) use self::command::MAX_IMPORT;
 pub use self::command::{Command, Import, Outcome};
 use self::{failure::Failure, feed::Feed};
 use super::{
-    AllowList, Collect, Feeds, History, Known, Metrics, Offer, Problem, Publish, Record,
-    StateDirectory, StateError, Status, mode_in_force,
+    AllowList, Collect, Feeds, History, Known, Metrics, ModeOrder, Offer, Problem, Publish, Record,
+    StateDirectory, StateError, Status, mode_in_force, settled,
 };
 use crate::{
     config::Config,
@@ -118,7 +118,11 @@ impl<C: Collect> Keeper<C> {
         // What is over is published with the first list that has all of it, and
         // told then; until that the agent has to have the list that it starts with.
         let now = clock();
-        let order = known.mode.clone().map(|order| order.in_this_boot(now));
+        // What the configuration says by now needs no end any more.
+        let order = match known.mode.clone().map(|order| order.in_this_boot(now)) {
+            Some(order) if order.is_over(now) => Some(order),
+            order => settled(order, config.mode, now),
+        };
         let unsaved = order != known.mode;
         known.mode = order;
         let configured = Arc::clone(&config);
@@ -190,7 +194,9 @@ impl<C: Collect> Keeper<C> {
     /// When enforcing ends unless it is confirmed, in nanoseconds since the boot.
     #[must_use]
     pub fn deadline(&self) -> Option<u64> {
-        self.known.deadline()
+        // Of an order that is over, the mode that comes after it has none.
+        let is_over = |order: &ModeOrder| order.is_over((self.clock)());
+        if self.known.mode.as_ref().is_some_and(is_over) { None } else { self.known.deadline() }
     }
 
     /// The list in force and how its feeds fare, from now on.

@@ -57,7 +57,8 @@ impl Relay {
 
     /// How long a stop waits for requests and deliveries that are under way. Where nothing is
     /// said, 1 s for notifications: a server that hangs must not hold up a restart, and what
-    /// is cut comes again, from Microsoft or from the spool. A client's upload does not, so
+    /// is cut comes again, from Microsoft or from the spool (servers of a JetStream cluster that
+    /// do not answer take up to 4 s more). A client's upload does not, so
     /// it is 30 s where requests are proxied.
     #[must_use]
     pub fn drain(&self) -> Duration {

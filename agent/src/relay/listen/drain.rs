@@ -28,9 +28,11 @@ impl Drain {
         let now = Instant::now();
         let after = |time| now.checked_add(time).unwrap_or(now);
         // A second call does not move the end.
-        let moments = self
-            .moments
-            .get_or_init(|| Moments { latest_start: after(FIRST_REQUEST), end: after(within) });
+        let moments = self.moments.get_or_init(|| {
+            // What begins late has time left for its answer.
+            let first = FIRST_REQUEST.min(within.checked_div(2).unwrap_or_default());
+            Moments { latest_start: after(first), end: after(within) }
+        });
         self.begun.cancel();
         moments.end
     }
