@@ -75,6 +75,19 @@ async fn the_table_of_a_trial_has_its_deadline_until_it_is_confirmed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_trial_of_what_is_configured_by_now_has_no_end() {
+    let bench = Bench::default();
+    let running = Running::start(&bench);
+    assert_eq!(enforce(&running, Some(TEN_MINUTES)).await, Ok(()));
+    let running = running.restart_with(&bench, enforcing());
+    assert_eq!(mode(&running), (Mode::Enforce, false));
+    assert_eq!(running.tell(|done| Command::Republish { done }).await, Ok(()));
+    assert_eq!(deadlines(&running).pop(), Some(None));
+    running.pass(TEN_MINUTES + Duration::from_secs(1)).await;
+    assert_eq!(mode(&running), (Mode::Enforce, false));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_published_once_more_leaves_an_operators_order_as_it_is() {
     let running = Running::start(&Bench::default());
     assert_eq!(enforce(&running, Some(TEN_MINUTES)).await, Ok(()));
