@@ -67,7 +67,8 @@ async fn open(cluster: &Cluster) -> Arc<JetstreamSpool> {
 }
 
 async fn open_at_last(jetstream: &config::Jetstream) -> Arc<JetstreamSpool> {
-    let opened = async {
+    // In a box: it is large, and tests hold several of them.
+    let opened = Box::pin(async {
         loop {
             match try_open(&spool(), jetstream).await {
                 Ok(spool) => return spool,
@@ -75,7 +76,7 @@ async fn open_at_last(jetstream: &config::Jetstream) -> Arc<JetstreamSpool> {
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
-    };
+    });
     within(opened).await
 }
 
