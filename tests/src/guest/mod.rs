@@ -45,6 +45,13 @@ pub const MOUNT_POINT: &str = "/disk";
 const PROGRAM: &str = "program";
 const QEMU: &str = "qemu-system-x86_64";
 
+/// The program, which ends with who started it, however that ends.
+fn qemu() -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", QEMU]);
+    command
+}
+
 /// A machine that runs.
 pub struct Guest {
     qemu: Child,
@@ -74,7 +81,7 @@ impl Guest {
         // The host's memory keeps what the guest has written, as a disk's would that
         // heeds a flush.
         let drive = format!("file={},format=raw,if=virtio,cache=writeback", disk.path().display());
-        Self::power_on(Command::new(QEMU), kernel, &memory, &["-drive", &drive], scratch)
+        Self::power_on(qemu(), kernel, &memory, &["-drive", &drive], scratch)
     }
 
     /// Starts a machine with this kernel and without a disk, which runs this program; others
@@ -100,7 +107,7 @@ impl Guest {
             programs.push((name.context("a program without a name")?, other));
         }
         memory::write(kernel, &kernel.link_modules()?, &then, &programs, &memory)?;
-        Self::power_on(Command::new(QEMU), kernel, &memory, &[], scratch)
+        Self::power_on(qemu(), kernel, &memory, &[], scratch)
     }
 
     /// Starts a machine in the edge host's place, which boots the system below a directory
