@@ -13,8 +13,9 @@ use exogate_tests::{
 use super::{SOON, Setting, identities::add_proxy, proxied::client};
 
 /// The listener's limits in these tests. Only who has no request may be idle longer: on a
-/// busy machine senders that mean well are that, too.
-const LIMIT: Duration = Duration::from_secs(3);
+/// busy machine senders that mean well are that, too. Shorter than what a notification may
+/// take in all.
+const LIMIT: Duration = Duration::from_secs(2);
 /// How long a connection that has to end by its limit may last, on a busy machine.
 pub(super) const ENDED: Duration = Duration::from_secs(15);
 /// How long is waited for more, where the relay has nothing to hang up for.
