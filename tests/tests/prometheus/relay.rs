@@ -70,6 +70,7 @@ fn the_alerts_of_the_relay_fire_and_resolve() {
     while !watched.prometheus().fires("ExogateAnswersFail").unwrap() {
         assert_eq!(send(&watched, 100_000), 503);
         assert!(begin.elapsed() < PATIENCE, "{}", watched.agent.log());
+        thread::sleep(Duration::from_millis(500));
     }
     watched.fires("ExogateAnswersFail");
     watched.fires("ExogateSpoolRefuses");
@@ -84,7 +85,7 @@ fn the_alerts_of_the_relay_fire_and_resolve() {
     pega.feel(Mood::Slow(Duration::from_secs(4)));
     // More than a tenth of all answers so far.
     thread::scope(|scope| {
-        for _ in 0..3 {
+        for _ in 0..20 {
             scope.spawn(|| {
                 let validation = Notification::validation(GRAPH, "token");
                 let answer = validation.answer(&watched.lab, Peer::Graph).unwrap();
