@@ -215,7 +215,7 @@ pub struct Sampler {
 /// Drops per CPU and second that are recorded one by one.
 pub const SAMPLED_PER_EPOCH: u32 = 128;
 /// Beyond that one drop in so many is recorded, with this weight.
-pub const SAMPLE_INTERVAL: u32 = 1024;
+pub const SAMPLE_INTERVAL: u32 = 4096;
 
 /// A blocked source: IPv6, or IPv4 in the mapped form `::ffff:a.b.c.d`.
 pub type BlockedKey = [u8; 16];

@@ -4,7 +4,7 @@
 //!
 //! It is the real agent, gate and relay: a listener with a route for Graph and one for EWS,
 //! without connections. The endpoint service and the server behind the relay are stand-ins. Whether its events cost packets is measured by killing it: the filter stays,
-//! and records one drop in 1,024 only.
+//! and records one drop in 4,096 only.
 
 use std::{
     fs, io,

@@ -149,7 +149,7 @@ enum Command {
     /// Print refused packets, one line each
     ///
     /// The kernel records the first 128 of a second on each CPU one by one, after that one in
-    /// 1,024, which then stands for so many.
+    /// 4,096, which then stands for so many.
     Events {
         /// Go on with those that come
         #[arg(long, short)]

@@ -19,7 +19,7 @@ pub enum Event {
 }
 
 /// A refused packet. The kernel records the first 128 of a second on each CPU one by one,
-/// after that one in 1,024.
+/// after that one in 4,096.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
     /// When the agent read it, RFC 3339.
