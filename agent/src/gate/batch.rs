@@ -3,6 +3,8 @@
 //! The library makes two for each element, which is a twentieth of a core where somebody
 //! watches a map that a flood keeps full. BPF_MAP_LOOKUP_BATCH is cb4d03ab499d ("bpf: Add
 //! generic support for lookup batch op"), Linux 5.6.
+//!
+//! What the kernel refuses is an error of the caller's; the map stays as it is.
 
 use std::{
     io, mem,
