@@ -23,9 +23,9 @@ mod kernel {
         programs::XdpContext,
     };
     use exogate_ebpf::{
-        abi::{self, Counter},
+        abi::Counter,
         packet::{self, Address, LinkLayer, Packet, Parsed, Plain},
-        verdict::{Action, Reason},
+        verdict::{Action, Reason, Verdict},
     };
 
     /// The value of each prefix: a mask of sources.
@@ -34,7 +34,7 @@ mod kernel {
     #[map]
     static TRIE_V6: LpmTrie<[u8; 16], u32> = LpmTrie::with_max_entries(1 << 21, 0);
     #[map]
-    static COUNTERS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(abi::COUNTERS, 0);
+    static COUNTERS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(Verdict::COUNT, 0);
 
     #[xdp]
     fn pass(_: XdpContext) -> u32 {
@@ -70,15 +70,14 @@ mod kernel {
             Some(mask) if mask & 1 != 0 => (Action::Pass, Reason::Allowed),
             _ => (Action::Drop, Reason::Unlisted),
         };
-        if let Some(counter) =
-            COUNTERS.get_ptr_mut(abi::counter_index(action, reason, source.family()))
-        {
+        let verdict = Verdict::new(action, reason, source.family());
+        if let Some(counter) = COUNTERS.get_ptr_mut(verdict.place()) {
             // SAFETY: the element of this CPU, which no other CPU writes.
             let counter = unsafe { &mut *counter };
             counter.packets += 1;
             counter.bytes += length as u64;
         }
-        if action as u8 == Action::Drop as u8 { XDP_DROP } else { XDP_PASS }
+        if verdict.passes() { XDP_PASS } else { XDP_DROP }
     }
 
     #[inline(always)]

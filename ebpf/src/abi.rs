@@ -6,11 +6,7 @@
 //! reused. A test holds a fingerprint of these shapes, so that they cannot
 //! change unless the version does.
 
-use crate::{
-    opaque::masked,
-    packet::Plain,
-    verdict::{Action, Family, Reason},
-};
+use crate::{opaque::masked, packet::Plain, verdict::Verdict};
 
 /// The version of every layout in this module, in [`crate::table`] and in the
 /// map definitions of the binary. Raise it with any change to them.
@@ -163,7 +159,7 @@ pub const DIRECTORY_BITS: u32 = 16;
 /// Entries of a directory.
 pub const DIRECTORY: usize = 1 << DIRECTORY_BITS;
 
-/// Packets and bytes of one [`counter_index`] on one CPU.
+/// Packets and bytes of one [`Verdict::place`] on one CPU.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counter {
@@ -178,7 +174,7 @@ pub struct Counter {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counters {
-    /// What it has seen, by [`counter_index`]. More than there are verdicts, so that a
+    /// What it has seen, by [`Verdict::place`]. More than there are verdicts, so that a
     /// masked index lies within.
     pub verdicts: [Counter; COUNTER_PLACES],
     /// How many of its drops were recorded.
@@ -187,19 +183,6 @@ pub struct Counters {
 
 /// Places for counters: a power of two.
 pub const COUNTER_PLACES: usize = 64;
-/// Number of counters.
-pub const COUNTERS: u32 = (Action::ALL.len() * Reason::ALL.len() * Family::ALL.len()) as u32;
-
-/// Where the counter of a verdict lies.
-#[inline(always)]
-#[must_use]
-#[allow(clippy::arithmetic_side_effects, reason = "three enums of a few variants")]
-pub const fn counter_index(action: Action, reason: Reason, family: Family) -> u32 {
-    let reasons = Reason::ALL.len() as u32;
-    let families = Family::ALL.len() as u32;
-    (action as u32 * reasons + reason as u32) * families + family as u32
-}
-
 /// How many drops this CPU has seen in the current epoch (second). The first
 /// [`SAMPLED_PER_EPOCH`] are recorded each, after that one in
 /// [`SAMPLE_INTERVAL`], so that a flood costs next to nothing.
@@ -232,7 +215,7 @@ pub struct Blocked {
     pub port: u16,
     /// IP protocol number of the latest record.
     pub protocol: u8,
-    /// [`Action`] of the latest record.
+    /// [`Action`](crate::verdict::Action) of the latest record.
     pub action: u8,
 }
 
@@ -254,11 +237,11 @@ pub struct DropEvent {
     pub port: u16,
     /// IP protocol number; 0 if unknown.
     pub protocol: u8,
-    /// [`Action`].
+    /// [`Action`](crate::verdict::Action).
     pub action: u8,
-    /// [`Reason`].
+    /// [`Reason`](crate::verdict::Reason).
     pub reason: u8,
-    /// [`Family`].
+    /// [`Family`](crate::verdict::Family).
     pub family: u8,
 }
 
@@ -284,7 +267,7 @@ const _: () = {
     assert!(size_of::<Head>() == 8 + 12 * 4 + 4 * GUARDS + 2 * PORTS + 2 * 4 * DIRECTORY);
     assert!(size_of::<Control>() == 8 + 2 * size_of::<Head>());
     assert!(size_of::<Counter>() == 16);
-    assert!(COUNTERS as usize <= COUNTER_PLACES);
+    assert!(Verdict::COUNT as usize <= COUNTER_PLACES);
     assert!(size_of::<Counters>() == COUNTER_PLACES * 16 + 8);
     assert!(size_of::<Sampler>() == 8);
     assert!(size_of::<Blocked>() == 16);

@@ -1,5 +1,7 @@
 //! Maps, entry points, counting and sampling.
 
+use core::hint::cold_path;
+
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, xdp_action},
     helpers::{bpf_ktime_get_boot_ns, bpf_xdp_get_buff_len},
@@ -9,8 +11,8 @@ use aya_ebpf::{
 };
 use exogate_ebpf::{
     abi::{
-        self, Blocked, BlockedKey, COUNTER_PLACES, Control, Counters, DropEvent, Line,
-        SAMPLE_INTERVAL, SAMPLED_PER_EPOCH, Sampler,
+        Blocked, BlockedKey, COUNTER_PLACES, Control, Counters, DropEvent, Line, SAMPLE_INTERVAL,
+        SAMPLED_PER_EPOCH, Sampler,
     },
     opaque::{masked, opaque},
     packet::{self, Address, LinkLayer, Packet, Parsed, Plain},
@@ -52,6 +54,7 @@ fn exogate_frags(context: XdpContext) -> u32 {
     // Only a long first buffer is followed by others; the call costs as much as
     // a counter.
     if length >= 1024 {
+        cold_path();
         // SAFETY: `ctx` is the context that the kernel gave to this program.
         length = unsafe { bpf_xdp_get_buff_len(context.ctx) } as u32;
     }
@@ -68,25 +71,30 @@ fn run(context: &XdpContext, frame: &Frame, length: u32) -> u32 {
     // SAFETY: one bit is below the two heads.
     let head = unsafe { control.heads.get_unchecked((live & 1) as usize) };
     let judge = Judge(Table::new(&TablesMap, head));
-    let mut verdict = packet::parse_then(frame, link_layer(), &judge);
-    let Judge(table) = judge;
-    // SAFETY: it reads a clock.
-    verdict.action = table.by_now(verdict.action, || unsafe { bpf_ktime_get_boot_ns() });
+    let verdict = packet::parse_then(frame, link_layer(), &judge);
     // Cannot fail either.
     let Some(counters) = COUNTERS.get_ptr_mut(0) else { return xdp_action::XDP_PASS };
     // SAFETY: the element of this CPU, which no other CPU writes, and XDP does not
     // preempt itself.
     let counters = unsafe { &mut *counters };
-    count(counters, verdict, length);
-    if verdict.action == Action::Pass {
+    if verdict.passes() {
+        count(counters, verdict, length);
         return xdp_action::XDP_PASS;
     }
+    let Judge(table) = judge;
+    // SAFETY: it reads a clock.
+    let verdict = table.by_now(verdict, || unsafe { bpf_ktime_get_boot_ns() });
+    count(counters, verdict, length);
     // SAFETY: the agent writes the epoch while the program runs.
     let epoch = unsafe { core::ptr::read_volatile(&raw const control.epoch) };
     if let Some(weight) = sample(&mut counters.sampler, epoch) {
+        cold_path();
         record(context, verdict, length, weight, epoch);
     }
-    if verdict.action == Action::Drop { xdp_action::XDP_DROP } else { xdp_action::XDP_PASS }
+    match verdict.action() {
+        Action::Drop => xdp_action::XDP_DROP,
+        Action::Pass | Action::WouldDrop => xdp_action::XDP_PASS,
+    }
 }
 
 #[inline(always)]
@@ -143,10 +151,9 @@ impl Lines for TablesMap {
 
 #[inline(always)]
 fn count(counters: &mut Counters, verdict: Verdict, length: u32) {
-    let index = abi::counter_index(verdict.action, verdict.reason, verdict.family);
-    let index = masked::<{ COUNTER_PLACES as u32 - 1 }>(u64::from(index));
-    // SAFETY: the masked index is below COUNTER_PLACES.
-    let counter = unsafe { counters.verdicts.get_unchecked_mut(index) };
+    let place = masked::<{ COUNTER_PLACES as u32 - 1 }>(u64::from(verdict.place()));
+    // SAFETY: the masked place is below COUNTER_PLACES.
+    let counter = unsafe { counters.verdicts.get_unchecked_mut(place) };
     counter.packets += 1;
     counter.bytes += u64::from(length);
 }
@@ -191,11 +198,11 @@ fn record(context: &XdpContext, verdict: Verdict, length: u32, weight: u32, epoc
         source_port,
         port,
         protocol,
-        action: verdict.action as u8,
-        reason: verdict.reason as u8,
-        family: verdict.family as u8,
+        action: verdict.action() as u8,
+        reason: verdict.reason() as u8,
+        family: verdict.family() as u8,
     };
-    if verdict.family != Family::Other {
+    if verdict.family() != Family::Other {
         remember(&event, epoch);
     }
     // A full buffer loses the event, not the count.

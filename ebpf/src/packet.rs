@@ -4,6 +4,8 @@
 //! IPv6 with up to [`MAX_EXTENSION_HEADERS`] extension headers. Everything that
 //! is cut off or malformed has a defined result: [`parse`] is total.
 
+use core::hint::cold_path;
+
 use crate::{opaque::opaque, verdict::Family};
 
 /// TCP's IP protocol number.
@@ -178,6 +180,7 @@ fn parse_ethernet<P: Packet + ?Sized, T: Then>(packet: &P, next: &T) -> T::Outpu
         if !is_vlan(ethertype) {
             break;
         }
+        cold_path();
         let Some(tag) = packet.read::<VlanTag>(offset) else { return next.then(CUT) };
         ethertype = u16::from_be(tag.ethertype);
         offset = offset.wrapping_add(size_of::<VlanTag>());
@@ -216,10 +219,12 @@ fn parse_ipv4<P: Packet + ?Sized, T: Then>(packet: &P, at: usize, next: &T) -> T
     let source = Address::V4(u32::from_be(header.source));
     let header_words = usize::from(header.version_and_length & 0xf);
     'malformed: {
-        if header.version_and_length >> 4 != 4 || header_words < 5 {
+        // Version 4 and at least five words, in one comparison.
+        if header.version_and_length.wrapping_sub(0x45) > 0xf - 5 {
             break 'malformed;
         }
         if u16::from_be(header.fragment) & 0x1fff != 0 {
+            cold_path();
             return next.then(Parsed::Fragment { family });
         }
         let protocol = header.protocol;
@@ -235,6 +240,7 @@ fn parse_ipv4<P: Packet + ?Sized, T: Then>(packet: &P, at: usize, next: &T) -> T
             port: u16::from_be(ports.destination),
         });
     }
+    cold_path();
     next.then(Parsed::Unparsable { family, source: Some(source) })
 }
 
@@ -252,41 +258,46 @@ fn parse_ipv6<P: Packet + ?Sized, T: Then>(packet: &P, at: usize, next: &T) -> T
         }
         let mut protocol = header.next_header;
         let mut offset = at + size_of::<Ipv6Header>();
-        let mut found = false;
-        // One more round than headers: the last one sees what follows them.
-        for _ in 0..=MAX_EXTENSION_HEADERS {
-            match protocol {
-                TCP | UDP => {
-                    found = true;
-                    break;
-                }
-                extension::HOP_BY_HOP
-                | extension::ROUTING
-                | extension::FRAGMENT
-                | extension::AUTHENTICATION
-                | extension::DESTINATION => {
-                    // None is shorter than a fragment header.
-                    let Some(extension) = packet.read::<ExtensionHeader>(offset) else {
-                        break 'malformed;
-                    };
-                    let is_fragment = equal(protocol, extension::FRAGMENT);
-                    let is_authentication = equal(protocol, extension::AUTHENTICATION);
-                    let fragment_offset = usize::from(u16::from_be(extension.fragment) & 0xfff8);
-                    if fragment_offset & is_fragment != 0 {
-                        return next.then(Parsed::Fragment { family });
+        // Nearly all packets go straight on to TCP or UDP, and are spared the loop.
+        if protocol != TCP && protocol != UDP {
+            cold_path();
+            let mut found = false;
+            // One more round than headers: the last one sees what follows them.
+            for _ in 0..=MAX_EXTENSION_HEADERS {
+                match protocol {
+                    TCP | UDP => {
+                        found = true;
+                        break;
                     }
-                    // Without branches, so that the verifier has one way through each
-                    // round: 8 + 8 n bytes, 8 + 4 n, or 8.
-                    let length = usize::from(extension.length);
-                    offset += 8 + ((length * 8) & !(is_fragment | is_authentication));
-                    offset += (length * 4) & is_authentication;
-                    protocol = extension.next_header;
+                    extension::HOP_BY_HOP
+                    | extension::ROUTING
+                    | extension::FRAGMENT
+                    | extension::AUTHENTICATION
+                    | extension::DESTINATION => {
+                        // None is shorter than a fragment header.
+                        let Some(extension) = packet.read::<ExtensionHeader>(offset) else {
+                            break 'malformed;
+                        };
+                        let is_fragment = equal(protocol, extension::FRAGMENT);
+                        let is_authentication = equal(protocol, extension::AUTHENTICATION);
+                        let fragment_offset =
+                            usize::from(u16::from_be(extension.fragment) & 0xfff8);
+                        if fragment_offset & is_fragment != 0 {
+                            return next.then(Parsed::Fragment { family });
+                        }
+                        // Without branches, so that the verifier has one way through each
+                        // round: 8 + 8 n bytes, 8 + 4 n, or 8.
+                        let length = usize::from(extension.length);
+                        offset += 8 + ((length * 8) & !(is_fragment | is_authentication));
+                        offset += (length * 4) & is_authentication;
+                        protocol = extension.next_header;
+                    }
+                    _ => return next.then(Parsed::Portless { family }),
                 }
-                _ => return next.then(Parsed::Portless { family }),
             }
-        }
-        if !found {
-            break 'malformed;
+            if !found {
+                break 'malformed;
+            }
         }
         let Some(ports) = packet.read::<Ports>(offset) else { break 'malformed };
         return next.then(Parsed::Flow {
@@ -300,6 +311,7 @@ fn parse_ipv6<P: Packet + ?Sized, T: Then>(packet: &P, at: usize, next: &T) -> T
             port: u16::from_be(ports.destination),
         });
     }
+    cold_path();
     next.then(Parsed::Unparsable { family, source: Some(source) })
 }
 

@@ -31,11 +31,13 @@
 //! window may reach beyond the run: the keys there are larger than any address of
 //! the block, so they never match. The compiler of the table pads accordingly.
 
+use core::hint::cold_path;
+
 use crate::{
     abi::{DIRECTORY, GUARDS, Head, LINE_WORDS, Line, PORTS},
     opaque::{masked, opaque},
-    packet::{Address, TCP},
-    verdict::Action,
+    packet::{Address, TCP, UDP},
+    verdict::{Action, Verdict},
 };
 
 /// Where a [`Table`] gets its lines from.
@@ -114,6 +116,12 @@ impl Entry {
         self.0 & Self::PLACE == 0
     }
 
+    /// Its mask. Only a damaged table ends elsewhere, and contains nothing then.
+    #[inline(always)]
+    const fn or_nothing(self) -> u32 {
+        if self.is_mask() { self.0 } else { 0 }
+    }
+
     #[inline(always)]
     const fn is_directory(self) -> bool {
         self.0 & Self::DIRECTORY != 0
@@ -158,7 +166,9 @@ impl<'a, L: Lines + ?Sized> Table<'a, L> {
     #[inline(always)]
     #[must_use]
     pub fn guard(&self, protocol: u8, port: u16) -> Option<u32> {
-        let place = u64::from(protocol != TCP) << 16 | u64::from(port);
+        // The fifth bit tells the two apart, and becomes the place of UDP's ports.
+        const { assert!(TCP & 16 == 0 && UDP & 16 != 0 && PORTS == 16 << 12) }
+        let place = u64::from(protocol & 16) << 12 | u64::from(port);
         let place = masked::<{ 2 * PORTS as u32 - 1 }>(place);
         // SAFETY: the masked number is below 2 * PORTS.
         let guard = unsafe { *self.head.ports.get_unchecked(place) };
@@ -182,16 +192,19 @@ impl<'a, L: Lines + ?Sized> Table<'a, L> {
         if self.head.flags & flag::ENFORCE != 0 { Action::Drop } else { Action::WouldDrop }
     }
 
-    /// What an action has become by now: after the deadline nothing is dropped any more. The
-    /// clock, in nanoseconds since the boot, is asked only if that makes a difference.
+    /// What a verdict has become by now: after the deadline nothing is
+    /// dropped any more. The clock, in nanoseconds since the boot, is asked only if that makes
+    /// a difference.
     #[inline(always)]
     #[must_use]
-    pub fn by_now(&self, action: Action, clock: impl FnOnce() -> u64) -> Action {
-        if action == Action::Drop && self.head.deadline != 0 && clock() >= self.head.deadline {
-            Action::WouldDrop
-        } else {
-            action
+    pub fn by_now(&self, verdict: Verdict, clock: impl FnOnce() -> u64) -> Verdict {
+        if self.head.deadline != 0 && verdict.action() == Action::Drop {
+            cold_path();
+            if clock() >= self.head.deadline {
+                return verdict.with(Action::WouldDrop);
+            }
         }
+        verdict
     }
 
     /// Whether only some destination addresses are guarded.
@@ -221,20 +234,31 @@ impl<'a, L: Lines + ?Sized> Table<'a, L> {
     #[inline(always)]
     #[must_use]
     pub fn sources(&self, address: &Address) -> u32 {
-        let entry = match *address {
-            Address::V4(address) => self.v4(address),
-            Address::V6(high, low) => self.v6(high, low),
-        };
-        // Only a damaged table ends elsewhere.
-        if entry.is_mask() { entry.0 } else { 0 }
+        // Most sources that are on no list end in the directory.
+        match *address {
+            Address::V4(address) => {
+                let entry = self.v4_block(address);
+                if entry.is_mask() { entry.0 } else { self.v4(entry, address).or_nothing() }
+            }
+            Address::V6(high, low) => {
+                let entry = self.v6_block(high);
+                if entry.is_mask() { entry.0 } else { self.v6(entry, high, low).or_nothing() }
+            }
+        }
     }
 
+    /// What the directory says of an address.
     #[inline(always)]
-    fn v4(&self, address: u32) -> Entry {
+    fn v4_block(&self, address: u32) -> Entry {
         let block = address.wrapping_shr(self.head.v4_shift);
         let block = masked::<{ DIRECTORY as u32 - 1 }>(u64::from(block));
         // SAFETY: the masked number is below DIRECTORY.
-        let entry = Entry(unsafe { *self.head.v4_directory.get_unchecked(block) });
+        Entry(unsafe { *self.head.v4_directory.get_unchecked(block) })
+    }
+
+    /// What applies to an address where the directory says where to look further.
+    #[inline(always)]
+    fn v4(&self, entry: Entry, address: u32) -> Entry {
         let entry = self.finer(entry, self.head.v4_directories, u64::from(address));
         if entry.is_mask() {
             return entry;
@@ -252,9 +276,10 @@ impl<'a, L: Lines + ?Sized> Table<'a, L> {
         Entry(node.word_at(8 | at))
     }
 
+    /// [`Table::v4_block`] by the upper half of an address.
     #[inline(always)]
-    fn v6(&self, high: u64, low: u64) -> Entry {
-        let entry = match high >> 61 {
+    fn v6_block(&self, high: u64) -> Entry {
+        match high >> 61 {
             0 => Entry(self.head.v6_below),
             1 => {
                 let block = (high << 3).wrapping_shr(self.head.v6_shift);
@@ -263,7 +288,12 @@ impl<'a, L: Lines + ?Sized> Table<'a, L> {
                 Entry(unsafe { *self.head.v6_directory.get_unchecked(block) })
             }
             _ => Entry(self.head.v6_above),
-        };
+        }
+    }
+
+    /// [`Table::v4`] for the two halves of an address.
+    #[inline(always)]
+    fn v6(&self, entry: Entry, high: u64, low: u64) -> Entry {
         let entry = self.finer(entry, self.head.v6_directories, high);
         if entry.is_mask() {
             return entry;

@@ -3,6 +3,8 @@
 //! [`Reason`], [`Action`] and [`Family`] are the one vocabulary: counter index,
 //! metric label, log field, CLI output and documentation use the same names.
 
+use core::{fmt, hint::cold_path};
+
 use crate::{
     packet::{Address, Parsed, Then},
     table::{Lines, Table},
@@ -109,15 +111,92 @@ impl Family {
     }
 }
 
-/// The decision on one packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    /// What happens to it.
-    pub action: Action,
+/// The decision on one packet: its action, the reason and the packet's family.
+///
+/// It is one number, the place of its counter. Every way through the parser ends in a verdict,
+/// and three values to carry to where these ways meet cost the program in the kernel more
+/// than to work out the number, which is a constant on each of them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Verdict(u32);
+
+#[allow(clippy::arithmetic_side_effects, reason = "three enums of a few variants")]
+impl Verdict {
+    /// Number of verdicts, those that never occur included.
+    pub const COUNT: u32 = Action::ALL.len() as u32 * Self::OF_ACTION;
+    /// Verdicts of one action.
+    const OF_ACTION: u32 = Reason::ALL.len() as u32 * Family::ALL.len() as u32;
+
+    /// The verdict with these three parts.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(action: Action, reason: Reason, family: Family) -> Self {
+        let families = Family::ALL.len() as u32;
+        Self(action as u32 * Self::OF_ACTION + reason as u32 * families + family as u32)
+    }
+
+    /// Where its counter lies; below [`Verdict::COUNT`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn place(self) -> u32 {
+        let Self(place) = self;
+        place
+    }
+
+    /// Whether the packet passes and nobody has anything against it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn passes(self) -> bool {
+        self.place() < Self::OF_ACTION
+    }
+
+    /// What happens to the packet.
+    #[inline(always)]
+    #[must_use]
+    pub const fn action(self) -> Action {
+        match self.place() / Self::OF_ACTION {
+            0 => Action::Pass,
+            1 => Action::Drop,
+            _ => Action::WouldDrop,
+        }
+    }
+
     /// Why.
-    pub reason: Reason,
-    /// Its network protocol.
-    pub family: Family,
+    #[inline(always)]
+    #[must_use]
+    pub const fn reason(self) -> Reason {
+        match self.place() % Self::OF_ACTION / Family::ALL.len() as u32 {
+            0 => Reason::NotIp,
+            1 => Reason::NotGuarded,
+            2 => Reason::Allowed,
+            3 => Reason::Unlisted,
+            4 => Reason::Fragment,
+            _ => Reason::Unparsable,
+        }
+    }
+
+    /// The packet's network protocol.
+    #[inline(always)]
+    #[must_use]
+    pub const fn family(self) -> Family {
+        match self.place() % Family::ALL.len() as u32 {
+            0 => Family::Other,
+            1 => Family::Ipv4,
+            _ => Family::Ipv6,
+        }
+    }
+
+    /// The same verdict with another action.
+    #[inline(always)]
+    #[must_use]
+    pub const fn with(self, action: Action) -> Self {
+        Self::new(action, self.reason(), self.family())
+    }
+}
+
+impl fmt::Debug for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (self.action(), self.reason(), self.family()).fmt(f)
+    }
 }
 
 /// Whether a verdict can occur at all: which counters are worth showing.
@@ -151,7 +230,7 @@ impl<L: Lines + ?Sized> Then for Judge<'_, L> {
 /// Decides on a parsed packet. Total: every packet gets exactly one verdict.
 #[inline(always)]
 pub fn judge<L: Lines + ?Sized>(parsed: &Parsed, table: &Table<'_, L>) -> Verdict {
-    let pass = |reason, family| Verdict { action: Action::Pass, reason, family };
+    let pass = |reason, family| Verdict::new(Action::Pass, reason, family);
     match *parsed {
         Parsed::NotIp => pass(Reason::NotIp, Family::Other),
         Parsed::Fragment { family } => pass(Reason::Fragment, family),
@@ -161,19 +240,24 @@ pub fn judge<L: Lines + ?Sized>(parsed: &Parsed, table: &Table<'_, L>) -> Verdic
             let Some(accepted) = table.guard(protocol, port) else {
                 return pass(Reason::NotGuarded, family);
             };
-            if table.restricts_destinations() && !table.is_destination(&destination) {
-                return pass(Reason::NotGuarded, family);
+            if table.restricts_destinations() {
+                cold_path();
+                // A copy, so that only those who are asked about it store the address.
+                let here = destination;
+                if !table.is_destination(&here) {
+                    return pass(Reason::NotGuarded, family);
+                }
             }
             if table.sources(&source) & accepted != 0 {
                 return pass(Reason::Allowed, family);
             }
-            Verdict { action: table.refusal(), reason: Reason::Unlisted, family }
+            Verdict::new(table.refusal(), Reason::Unlisted, family)
         }
         Parsed::Unparsable { family, source } => {
             let accepted = source
                 .is_some_and(|source| table.sources_out_of_line(&source) & table.any_guard() != 0);
             let action = if accepted { Action::Pass } else { table.refusal() };
-            Verdict { action, reason: Reason::Unparsable, family }
+            Verdict::new(action, Reason::Unparsable, family)
         }
     }
 }

@@ -11,15 +11,14 @@ use std::{fmt::Write as _, mem::offset_of};
 
 use exogate_ebpf::{
     abi::{
-        ABI_VERSION, Blocked, BlockedKey, COUNTER_PLACES, COUNTERS, Control, Counter, Counters,
-        DIRECTORY, DIRECTORY_BITS, DropEvent, GUARDS, Head, LINE_WORDS, Line, PORTS, Sampler,
-        counter_index, map, program,
+        ABI_VERSION, Blocked, BlockedKey, COUNTER_PLACES, Control, Counter, Counters, DIRECTORY,
+        DIRECTORY_BITS, DropEvent, GUARDS, Head, LINE_WORDS, Line, PORTS, Sampler, map, program,
     },
     table::{
         DIRECTORY_HEAD, Entry, MAX_DIRECTORIES, MAX_GUARDS, MAX_NODES, MAX_SOURCES, MAX_STEPS,
         NODE_INTERVALS, WIDE_NODE_INTERVALS, flag,
     },
-    verdict::{Action, Family, Reason},
+    verdict::{Action, Family, Reason, Verdict},
 };
 
 /// The version that was last described here, and its fingerprint.
@@ -131,15 +130,15 @@ fn description() -> String {
     for action in Action::ALL {
         for reason in Reason::ALL {
             for family in Family::ALL {
-                let index = counter_index(action, reason, family);
+                let index = Verdict::new(action, reason, family).place();
                 let (action, reason, family) = (action.name(), reason.name(), family.name());
                 writeln!(text, "counter {action} {reason} {family} = {index}").unwrap();
             }
         }
     }
 
+    writeln!(text, "COUNTERS = {}", Verdict::COUNT).unwrap();
     constants!(
-        COUNTERS,
         COUNTER_PLACES,
         MAX_DIRECTORIES,
         DIRECTORY_HEAD,
@@ -211,16 +210,20 @@ fn every_map_of_the_binary_has_its_name_in_the_library() {
 
 #[test]
 fn every_verdict_has_a_counter_of_its_own() {
-    let mut indices: Vec<u32> = Vec::new();
+    let mut places: Vec<u32> = Vec::new();
     for action in Action::ALL {
         for reason in Reason::ALL {
             for family in Family::ALL {
-                indices.push(counter_index(action, reason, family));
+                let verdict = Verdict::new(action, reason, family);
+                let parts = (verdict.action(), verdict.reason(), verdict.family());
+                assert_eq!(parts, (action, reason, family));
+                assert_eq!(verdict.passes(), action == Action::Pass);
+                places.push(verdict.place());
             }
         }
     }
-    indices.sort_unstable();
-    assert_eq!(indices, (0..COUNTERS).collect::<Vec<_>>());
+    places.sort_unstable();
+    assert_eq!(places, (0..Verdict::COUNT).collect::<Vec<_>>());
 }
 
 /// The 64-bit FNV-1a hash.

@@ -10,7 +10,7 @@ use std::{
 use exogate_ebpf::{
     compile::{Policy, compile},
     packet,
-    verdict::{self, Action, Family, Reason},
+    verdict::{self, Action, Family, Reason, Verdict},
 };
 
 mod spec;
@@ -25,9 +25,8 @@ fn assert_all(policy: Policy, cases: &[Case]) {
             .iter()
             .filter_map(|case| {
                 let parsed = packet::parse(case.frame.as_slice(), case.link_layer);
-                let verdict = verdict::judge(&parsed, &table);
-                let action = table.by_now(verdict.action, || spec::NOW);
-                let found: Expected = (action, verdict.reason, verdict.family);
+                let verdict = table.by_now(verdict::judge(&parsed, &table), || spec::NOW);
+                let found: Expected = (verdict.action(), verdict.reason(), verdict.family());
                 let expected = case.expected_in(mode);
                 (found != expected).then(|| {
                     format!(
@@ -64,7 +63,8 @@ fn the_clock_is_asked_only_where_it_decides() {
         let table = compiled.table();
         for action in Action::ALL {
             let mut asked = false;
-            let _ = table.by_now(action, || {
+            let verdict = Verdict::new(action, Reason::Unparsable, Family::Other);
+            let _ = table.by_now(verdict, || {
                 asked = true;
                 spec::NOW
             });

@@ -10,8 +10,8 @@ use std::{
 
 use exogate_ebpf::{
     compile::CompiledTable,
-    packet::TCP,
-    verdict::{Action, Reason},
+    packet::{Address, TCP},
+    verdict::{Action, Reason, Verdict},
 };
 
 use crate::{boot, relay::listen::Admission};
@@ -37,9 +37,11 @@ impl Admission for TableInForce {
             return (Action::Pass, Reason::NotGuarded);
         };
         // A socket for both families shows IPv4 in its mapped form.
-        if table.sources(&source.to_canonical().into()) & accepted != 0 {
+        let source = Address::from(source.to_canonical());
+        if table.sources(&source) & accepted != 0 {
             return (Action::Pass, Reason::Allowed);
         }
-        (table.by_now(table.refusal(), boot::now), Reason::Unlisted)
+        let refused = Verdict::new(table.refusal(), Reason::Unlisted, source.family());
+        (table.by_now(refused, boot::now).action(), Reason::Unlisted)
     }
 }

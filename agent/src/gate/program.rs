@@ -12,7 +12,7 @@ use exogate_ebpf::{
     abi,
     compile::CompiledTable,
     packet::LinkLayer,
-    verdict::{Action, Family, Reason, can_occur},
+    verdict::{Action, Family, Reason, Verdict, can_occur},
 };
 use serde::{Deserialize, Serialize};
 
@@ -191,9 +191,9 @@ impl Program {
                     if !can_occur(action, reason, family) {
                         continue;
                     }
-                    let index = abi::counter_index(action, reason, family) as usize;
+                    let place = Verdict::new(action, reason, family).place() as usize;
                     let (mut packets, mut bytes) = (0u64, 0u64);
-                    for counter in cpus.iter().filter_map(|cpu| cpu.0.verdicts.get(index)) {
+                    for counter in cpus.iter().filter_map(|cpu| cpu.0.verdicts.get(place)) {
                         packets = packets.wrapping_add(counter.packets);
                         bytes = bytes.wrapping_add(counter.bytes);
                     }

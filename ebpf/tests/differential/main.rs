@@ -109,7 +109,7 @@ fn two_million_random_frames_get_the_verdict_of_the_reference() {
             for (compiled, lists, policy) in &modes {
                 let table = compiled.table();
                 let verdict = verdict::judge(&parsed, &table);
-                let found = (verdict.action, verdict.reason, verdict.family);
+                let found = (verdict.action(), verdict.reason(), verdict.family());
                 let expected = lists.judge(expected);
                 assert_eq!(found, expected, "verdict on {parsed:?} by {policy:?}\n{}", context());
                 *verdicts.entry(found).or_default() += 1;

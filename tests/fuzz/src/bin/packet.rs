@@ -58,7 +58,7 @@ fuzz_target!(|frame: &[u8]| {
         assert_eq!(in_words_of_the_reference(parsed), expected, "{link_layer:?}");
         let (compiled, lists) = &*POLICY;
         let found = verdict::judge(&parsed, &compiled.table());
-        assert_eq!((found.action, found.reason, found.family), lists.judge(expected));
+        assert_eq!((found.action(), found.reason(), found.family()), lists.judge(expected));
     }
 });
 
