@@ -7,7 +7,7 @@ use exogate_tests::lab::Family;
 
 use super::{AZURE, Row};
 use crate::{
-    rig::{Order, Share},
+    rig::{Order, Share, family_name},
     support::middle,
 };
 
@@ -74,10 +74,7 @@ pub fn draw(rows: &[Row]) -> String {
 
 /// Frame, title and grid.
 fn panel(svg: &mut String, x: f64, family: Family) {
-    let title = match family {
-        Family::V4 => "IPv4",
-        Family::V6 => "IPv6",
-    };
+    let title = family_name(family);
     let _ = writeln!(
         svg,
         "<rect x=\"{x}\" y=\"{TOP}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"none\" \

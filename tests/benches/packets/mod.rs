@@ -4,7 +4,8 @@
 //! A sender in the kernel floods the veth of a lab's edge host; the interface's own
 //! thread takes the packets. A figure is the CPU time of that thread for each packet
 //! that it took, so that what else the machine does is not in it. All contenders take
-//! turns within each round, and a figure is the median of the rounds.
+//! turns within each round, another one first each time, and a figure is the median of the
+//! rounds. What is compared is compared within each round.
 //!
 //! Sender and receiver share a core, so that a packet's head is in the nearest cache
 //! when the receiver looks at it, much as after a network card that writes into the
@@ -12,14 +13,15 @@
 //! waits for it to come from the other core, and differences look smaller.
 //!
 //! The benchmark stops if a contender lets pass more or less than it should. One that
-//! cannot take a list is left out of it, and the report says so. Tables and chart are
-//! written as they come, so that a run that is broken off leaves what it has;
-//! `--lists NAME[,NAME]` does a part.
+//! cannot take a list is left out of it, and the report says so. Tables, the chart and the
+//! figures of each round (`packets.csv`) are written as they come, so that a run that is
+//! broken off leaves what it has; `--lists NAME[,NAME]` does a part.
 
 mod chart;
 mod contender;
 mod exogate;
 mod peers;
+mod rounds;
 mod scope;
 mod targets;
 
@@ -36,7 +38,7 @@ use self::{
 };
 use crate::{
     rig::{Flood, List, Wire, receiver_core},
-    support::{Arguments, Report, figure, middle},
+    support::{Arguments, Report, figure, middle, paired},
 };
 
 /// Azure's prefixes, see [`exogate_tests::lists::service_tags`].
@@ -49,6 +51,13 @@ pub struct Row {
     kind: Kind,
     family: Family,
     nanoseconds: Vec<f64>,
+}
+
+impl Row {
+    /// How many times the cost of another one with the same packets.
+    fn times(&self, other: &Self) -> f64 {
+        middle(&paired(&self.nanoseconds, &other.nanoseconds, |mine, other| mine / other))
+    }
 }
 
 pub fn bench(arguments: &Arguments) -> Result<()> {
@@ -107,6 +116,7 @@ fn measure_all(
                     table(report, &part, &scope.pace(&kind));
                     rows.extend(part);
                     fs::write(report.directory().join("packets.svg"), chart::draw(rows))?;
+                    fs::write(report.directory().join("packets.csv"), rounds::csv(rows))?;
                 }
             }
         }
@@ -153,8 +163,10 @@ fn measure(
         .map(|contender| Row { contender: contender.name(), kind, family, nanoseconds: Vec::new() })
         .collect();
     let Pace { rounds, time } = scope.pace(&kind);
-    for _ in 0..rounds {
-        for (contender, row) in chosen.iter_mut().zip(&mut rows) {
+    for round in 0..rounds {
+        for place in 0..chosen.len() {
+            let number = (round + place) % chosen.len();
+            let (contender, row) = (&mut chosen[number], &mut rows[number]);
             contender.begin().with_context(|| contender.name())?;
             let passing = contender.passing(kind.share);
             let cost = cost(wire, &flood, scope.sender_core(), time, passing);
@@ -191,11 +203,7 @@ fn cost(wire: &Wire, flood: &Flood, core: usize, time: Duration, passing: f64) -
 
 fn table(report: &mut Report, rows: &[Row], pace: &Pace) {
     let Some(Row { kind, family, .. }) = rows.first() else { return };
-    let of = |name: &str| {
-        let row = rows.iter().find(|row| row.contender == name)?;
-        Some(middle(&row.nanoseconds))
-    };
-    let exogate = of("exogate");
+    let exogate = rows.iter().find(|row| row.contender == "exogate");
     report.table(
         &format!(
             "**{} prefixes, {family:?}, {}, {} sources; {} rounds of {} ms**",
@@ -213,7 +221,7 @@ fn table(report: &mut Report, rows: &[Row], pace: &Pace) {
             row.contender.to_owned(),
             figure(&row.nanoseconds, 1),
             format!("{:.2}", 1e3 / middle),
-            exogate.map_or_else(String::new, |exogate| format!("{:.2}", middle / exogate)),
+            exogate.map_or_else(String::new, |exogate| format!("{:.2}", row.times(exogate))),
         ]);
     }
 }

@@ -1,5 +1,10 @@
 //! What is promised, held against what was found.
 //!
+//! A ratio is taken within each round, in which all contenders take their turn within a
+//! moment, and its median counts: from round to round the machine's pace changes by more than
+//! the contenders differ. Only lists of different length are compared by medians of their own,
+//! since they have no round in common.
+//!
 //! A ratio of whole packets cannot exceed that of a program that does nothing, however short
 //! the own one is. So each target has beside it what such a program reaches in the same run,
 //! by the figures of `empty drop` or, where packets pass, of `pass, no look`.
@@ -8,8 +13,8 @@ use exogate_tests::lab::Family;
 
 use super::{AZURE, Row};
 use crate::{
-    rig::{Order, Share},
-    support::{Report, middle},
+    rig::{Order, Share, family_name},
+    support::{Report, beside, middle, paired, thousands},
 };
 
 /// Packets per second of CPU of one program, against another's: at least so many times.
@@ -70,13 +75,14 @@ struct Found<'a> {
 }
 
 impl Found<'_> {
-    fn of(&self, contender: &str, prefixes: usize, share: Share) -> Option<f64> {
+    /// What a packet took, by round.
+    fn of(&self, contender: &str, prefixes: usize, share: Share) -> Option<&[f64]> {
         let row = self.rows.iter().find(|row| {
             (row.contender, row.family) == (contender, self.family)
                 && (row.kind.prefixes, row.kind.share) == (prefixes, share)
                 && row.kind.order == Order::Random
         })?;
-        Some(middle(&row.nanoseconds))
+        Some(&row.nanoseconds)
     }
 
     fn judge(&self, report: &mut Report, target: &Target) {
@@ -89,26 +95,31 @@ impl Found<'_> {
             (_, Share::Passed) => of("pass, no look"),
             _ => of("empty drop"),
         };
+        let times = |took| paired(peer_took, took, |peer, took| peer / took);
         let who = if mine == "exogate" { String::new() } else { format!("{mine}, ") };
         let least = self.one(least);
         let wanted = format!(
-            "{:?}, {prefixes} prefixes, {}: {who}against {peer} at least {least:.2} times",
-            self.family,
+            "{}, {} prefixes, {}: {who}against {peer} at least {least:.2} times",
+            family_name(self.family),
+            thousands(prefixes),
             share.name(),
         );
-        add(report, &wanted, peer_took / mine_took, idle.map(|idle| peer_took / idle), least);
+        add(report, &wanted, &times(mine_took), idle.map(times), least);
     }
 
     /// A long list against the short one.
     fn judge_length(&self, report: &mut Report, prefixes: usize) {
         let ratio = |contender: &str| {
-            let of = |prefixes| self.of(contender, prefixes, Share::Dropped);
-            of(34).zip(of(prefixes)).map(|(few, many)| few / many)
+            let of = |prefixes| self.of(contender, prefixes, Share::Dropped).map(middle);
+            of(34).zip(of(prefixes)).map(|(few, many)| vec![few / many])
         };
         let Some(found) = ratio("exogate") else { return };
-        let wanted =
-            format!("{:?}, {prefixes} prefixes against 34: at least {LEFT} times", self.family);
-        add(report, &wanted, found, ratio("empty drop"), LEFT);
+        let wanted = format!(
+            "{}, {} prefixes against 34, by medians: at least {LEFT:.2} times",
+            family_name(self.family),
+            thousands(prefixes),
+        );
+        add(report, &wanted, &found, ratio("empty drop"), LEFT);
     }
 
     fn one(&self, [v4, v6]: [f64; 2]) -> f64 {
@@ -119,7 +130,7 @@ impl Found<'_> {
     }
 }
 
-fn add(report: &mut Report, wanted: &str, found: f64, limit: Option<f64>, least: f64) {
-    let limit = limit.map(|limit| format!("{limit:.2}"));
-    report.limited(wanted, format!("{found:.2}"), limit, found >= least);
+fn add(report: &mut Report, wanted: &str, found: &[f64], limit: Option<Vec<f64>>, least: f64) {
+    let limit = limit.map(|limit| beside(&limit, least));
+    report.limited(wanted, beside(found, least), limit, middle(found) >= least);
 }

@@ -11,6 +11,14 @@ use exogate_tests::{
 };
 use ipnet::IpNet;
 
+/// A family in words.
+pub const fn family_name(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "IPv4",
+        Family::V6 => "IPv6",
+    }
+}
+
 /// How many packets the list lets pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Share {

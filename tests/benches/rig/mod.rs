@@ -8,7 +8,7 @@ mod wire;
 
 pub use self::{
     flood::Flood,
-    list::{List, Order, Share},
+    list::{List, Order, Share, family_name},
     probe::{Latency, Probes},
     wire::{Wire, pin, receiver_core},
 };

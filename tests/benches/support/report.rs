@@ -114,6 +114,28 @@ pub fn middle(values: &[f64]) -> f64 {
     median(values).middle
 }
 
+/// What comes of the measurements of two that took turns, round by round: within a round the
+/// machine's pace was the same for both.
+pub fn paired(one: &[f64], other: &[f64], combine: impl Fn(f64, f64) -> f64) -> Vec<f64> {
+    assert_eq!(one.len(), other.len(), "both took part in each round");
+    one.iter().zip(other).map(|(one, other)| combine(*one, *other)).collect()
+}
+
+/// A median, and the least and the most, with as many decimals as tell it from a goal.
+pub fn beside(values: &[f64], goal: f64) -> String {
+    let off = (middle(values) - goal).abs();
+    let decimals = (2..5).find(|decimals| off >= 0.1_f64.powi(*decimals)).unwrap_or(5);
+    figure(values, decimals as usize)
+}
+
+/// A number with commas between its thousands.
+pub fn thousands(number: usize) -> String {
+    match (number / 1_000, number % 1_000) {
+        (0, rest) => rest.to_string(),
+        (above, rest) => format!("{},{rest:03}", thousands(above)),
+    }
+}
+
 /// A median, and the least and the most.
 pub fn figure(values: &[f64], decimals: usize) -> String {
     let Median { least, middle, most } = median(values);
