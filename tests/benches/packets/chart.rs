@@ -26,7 +26,7 @@ const COLOURS: [&str; 9] = [
 ];
 
 /// Not drawn, as Azure's crowded list, since it would lie upon its neighbour.
-const EVENTS: &str = "exogate, events read";
+const UNREAD: &str = "exogate, events unread";
 
 /// An SVG document.
 pub fn draw(rows: &[Row]) -> String {
@@ -34,7 +34,7 @@ pub fn draw(rows: &[Row]) -> String {
     let rows: Vec<&Row> = rows
         .iter()
         .filter(|row| row.kind.share == Share::Dropped && row.kind.order == Order::Random)
-        .filter(|row| row.kind.prefixes != AZURE && row.contender != EVENTS)
+        .filter(|row| row.kind.prefixes != AZURE && row.contender != UNREAD)
         .inspect(|row| {
             if !names.contains(&row.contender) {
                 names.push(row.contender);

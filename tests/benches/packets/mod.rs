@@ -86,7 +86,7 @@ fn contenders(wire: &Wire) -> Result<Vec<Box<dyn Contender>>> {
         .context("EXOGATE_TWINS_OBJECT is not set; run `cargo xtask bench packets`")?;
     let mut all: Vec<Box<dyn Contender>> = vec![Box::new(Nothing)];
     all.extend(Twin::all(lab, wire.receiver(), &twins)?);
-    for how in [Use::Native, Use::Events, Use::Generic] {
+    for how in [Use::Native, Use::Unread, Use::Generic] {
         all.push(Box::new(Exogate::new(lab, how)));
     }
     all.push(Box::new(XdpFilter::new(lab)));
