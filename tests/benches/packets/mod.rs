@@ -21,11 +21,15 @@ mod chart;
 mod contender;
 mod exogate;
 mod peers;
+mod progress;
 mod rounds;
 mod scope;
 mod targets;
 
-use std::{env, fs, time::Duration};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
 use exogate_tests::lab::Family;
@@ -34,6 +38,7 @@ use self::{
     contender::{Contender, Nothing, Twin},
     exogate::{Exogate, Use},
     peers::{Ipset, Nftables, XdpFilter},
+    progress::Progress,
     scope::{Kind, Pace, Scope},
 };
 use crate::{
@@ -82,10 +87,8 @@ pub fn bench(arguments: &Arguments) -> Result<()> {
 
 fn contenders(wire: &Wire) -> Result<Vec<Box<dyn Contender>>> {
     let lab = wire.lab();
-    let twins = env::var("EXOGATE_TWINS_OBJECT")
-        .context("EXOGATE_TWINS_OBJECT is not set; run `cargo xtask bench packets`")?;
     let mut all: Vec<Box<dyn Contender>> = vec![Box::new(Nothing)];
-    all.extend(Twin::all(lab, wire.receiver(), &twins)?);
+    all.extend(Twin::all(lab, wire.receiver())?);
     for how in [Use::Native, Use::Unread, Use::Generic] {
         all.push(Box::new(Exogate::new(lab, how)));
     }
@@ -103,9 +106,13 @@ fn measure_all(
     report: &mut Report,
     rows: &mut Vec<Row>,
 ) -> Result<()> {
+    let able = |kind: &Kind| contenders.iter().filter(|contender| contender.can(kind)).count();
+    let mut progress = Progress::new(scope.measurements(able));
     for name in scope.lists() {
         for list in scope::lists(name)? {
+            let begin = Instant::now();
             let mut able = takers(contenders, &list, report);
+            progress.filled(begin.elapsed());
             for family in Family::ALL {
                 let v6 = family == Family::V6;
                 if !list.nets().iter().any(|net| net.addr().is_ipv6() == v6) {
@@ -114,6 +121,7 @@ fn measure_all(
                 for kind in scope.kinds(list.nets().len()) {
                     let part = measure(scope, wire, &mut able, &list, family, kind)?;
                     table(report, &part, &scope.pace(&kind));
+                    progress.measured(part.iter().map(|row| row.nanoseconds.len()).sum());
                     rows.extend(part);
                     fs::write(report.directory().join("packets.svg"), chart::draw(rows))?;
                     fs::write(report.directory().join("packets.csv"), rounds::csv(rows))?;
@@ -121,6 +129,7 @@ fn measure_all(
             }
         }
     }
+    report.line(&format!("\nTaken in {:.0} minutes.", progress.minutes()));
     Ok(())
 }
 

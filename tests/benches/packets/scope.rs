@@ -14,8 +14,15 @@ use crate::{
     support::Arguments,
 };
 
-/// The lists, by the names that `--lists` takes.
-const LISTS: [&str; 6] = ["34", "1000", "azure", "54000", "million-v4", "million-v6"];
+/// The lists: the names that `--lists` takes, their prefixes, and families.
+const LISTS: [(&str, usize, usize); 6] = [
+    ("34", 34, 2),
+    ("1000", 1_000, 2),
+    ("azure", AZURE, 2),
+    ("54000", 54_000, 2),
+    ("million-v4", 1_000_000, 1),
+    ("million-v6", 1_000_000, 1),
+];
 
 /// What is to be done.
 pub struct Scope {
@@ -47,7 +54,7 @@ impl Scope {
         let lists = match arguments.value("--lists") {
             Some(names) => chosen(names)?,
             None if quick => vec!["34"],
-            None => LISTS.to_vec(),
+            None => LISTS.map(|(name, ..)| name).to_vec(),
         };
         Ok(Self { quick, separate: arguments.has("--separate"), lists })
     }
@@ -70,16 +77,28 @@ impl Scope {
     }
 
     /// How a kind is measured. Many short rounds tell small differences best, since the
-    /// machine's pace changes from second to second; but with a long list it takes long to
-    /// put some peers in place, and where no target is set few rounds have to do.
+    /// machine's pace changes from second to second; but all of it has to be done in 40
+    /// minutes, so there are few of them where no target is set, and fewest with a million
+    /// prefixes.
     pub fn pace(&self, kind: &Kind) -> Pace {
         let (rounds, milliseconds) = match (kind.prefixes, kind.share, kind.order) {
             _ if self.quick => (1, 20),
             (..1_000, Share::Dropped | Share::Passed, Order::Random) => (21, 100),
             (_, Share::Dropped, Order::Random) => (7, 300),
+            (..=54_000, ..) => (7, 100),
             _ => (3, 100),
         };
         Pace { rounds, time: Duration::from_millis(milliseconds) }
+    }
+
+    /// How many measurements that makes, if so many contenders can do a kind.
+    pub fn measurements(&self, able: impl Fn(&Kind) -> usize) -> usize {
+        let lists = LISTS.iter().filter(|(name, ..)| self.lists.contains(name));
+        let of_list = |(_, prefixes, families): &(_, usize, usize)| {
+            let kinds = self.kinds(*prefixes).into_iter();
+            families * kinds.map(|kind| self.pace(&kind).rounds * able(&kind)).sum::<usize>()
+        };
+        lists.map(of_list).sum()
     }
 
     pub fn sender_core(&self) -> usize {
@@ -89,9 +108,10 @@ impl Scope {
 
 /// Names of lists, with commas between them.
 fn chosen(names: &str) -> Result<Vec<&'static str>> {
-    let find = |name: &str| match LISTS.iter().find(|list| **list == name) {
+    let known = LISTS.map(|(name, ..)| name);
+    let find = |name: &str| match known.iter().find(|list| **list == name) {
         Some(list) => Ok(*list),
-        None => bail!("no list has the name '{name}'; there are {}", LISTS.join(", ")),
+        None => bail!("no list has the name '{name}'; there are {}", known.join(", ")),
     };
     names.split(',').map(find).collect()
 }

@@ -4,11 +4,13 @@
 mod flood;
 mod list;
 mod probe;
+mod twins;
 mod wire;
 
 pub use self::{
     flood::Flood,
     list::{List, Order, Share, family_name},
     probe::{Latency, Probes},
+    twins::{fill, twin, twins},
     wire::{Wire, pin, receiver_core},
 };

@@ -9,17 +9,12 @@ mod memory;
 
 use std::{
     env, fs,
-    net::IpAddr,
     path::Path,
     process::{Command, Stdio},
     time::Instant,
 };
 
 use anyhow::Result;
-use aya::{
-    Ebpf,
-    maps::lpm_trie::{Key, LpmTrie},
-};
 use exogate::gate::Program;
 use exogate_ebpf::{
     compile::{Guard, Policy, Prefix, Protocol, compile},
@@ -28,7 +23,10 @@ use exogate_ebpf::{
 use exogate_tests::lists::{exchange, service_tags, spread};
 use ipnet::IpNet;
 
-use crate::support::{Arguments, Report, figure, middle};
+use crate::{
+    rig::{fill, twins},
+    support::{Arguments, Report, figure, middle},
+};
 
 const ROUNDS: usize = 5;
 const NAMESPACE: &str = "exogate-bench";
@@ -123,24 +121,10 @@ fn rounds(mut fill: impl FnMut() -> (f64, u64)) -> Costs {
 }
 
 fn fill_tries(nets: &[IpNet]) -> (f64, u64) {
-    let path = env::var("EXOGATE_TWINS_OBJECT")
-        .expect("EXOGATE_TWINS_OBJECT is not set; run `cargo xtask bench tables`");
     let before = memory::of_maps();
-    let mut twins = Ebpf::load_file(path).unwrap();
+    let mut twins = twins().unwrap();
     let begin = Instant::now();
-    let mut v4 = LpmTrie::<_, [u8; 4], u32>::try_from(twins.take_map("TRIE_V4").unwrap()).unwrap();
-    let mut v6 = LpmTrie::<_, [u8; 16], u32>::try_from(twins.take_map("TRIE_V6").unwrap()).unwrap();
-    for net in nets {
-        let length = u32::from(net.prefix_len());
-        match net.network() {
-            IpAddr::V4(address) => {
-                v4.insert(&Key::new(length, address.octets()), 1, 0).unwrap();
-            }
-            IpAddr::V6(address) => {
-                v6.insert(&Key::new(length, address.octets()), 1, 0).unwrap();
-            }
-        }
-    }
+    fill(&mut twins, nets).unwrap();
     (begin.elapsed().as_secs_f64(), memory::of_maps() - before)
 }
 
