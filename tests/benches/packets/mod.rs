@@ -24,6 +24,7 @@ mod peers;
 mod progress;
 mod rounds;
 mod scope;
+mod tables;
 mod targets;
 
 use std::{
@@ -43,7 +44,7 @@ use self::{
 };
 use crate::{
     rig::{Flood, List, Wire, receiver_core},
-    support::{Arguments, Report, figure, middle, paired},
+    support::{Arguments, Report, middle, paired},
 };
 
 /// Azure's prefixes, see [`exogate_tests::lists::service_tags`].
@@ -70,14 +71,16 @@ pub fn bench(arguments: &Arguments) -> Result<()> {
     let mut report = Report::begin("packets")?;
     report.line(&peers::versions()?);
     report.line(&format!(
-        "Sender and receiver {}; nanoseconds of the receiver's CPU time per packet, median \
-         (least..most).",
+        "Sender and receiver {}; nanoseconds of the receiver's CPU time per packet. Contenders \
+         take turns within each round; × says how many rounds and how long a turn.",
         if scope.separate { "on two cores" } else { "share a core" },
     ));
     let wire = Wire::new(receiver_core())?;
     let mut contenders = contenders(&wire)?;
     let mut rows = Vec::new();
-    let outcome = measure_all(&scope, &wire, &mut contenders, &mut report, &mut rows);
+    let names: Vec<&str> = contenders.iter().map(|contender| contender.name()).collect();
+    let outcome = measure_all(&scope, &wire, &mut contenders, &names, &mut report, &mut rows);
+    tables::summary(&mut report, &names, &rows);
     if !scope.quick {
         targets::judge(&mut report, &rows);
     }
@@ -103,6 +106,7 @@ fn measure_all(
     scope: &Scope,
     wire: &Wire,
     contenders: &mut [Box<dyn Contender>],
+    names: &[&str],
     report: &mut Report,
     rows: &mut Vec<Row>,
 ) -> Result<()> {
@@ -118,14 +122,17 @@ fn measure_all(
                 if !list.nets().iter().any(|net| net.addr().is_ipv6() == v6) {
                     continue;
                 }
-                for kind in scope.kinds(list.nets().len()) {
+                let begin = rows.len();
+                let outcome = scope.kinds(list.nets().len()).into_iter().try_for_each(|kind| {
                     let part = measure(scope, wire, &mut able, &list, family, kind)?;
-                    table(report, &part, &scope.pace(&kind));
                     progress.measured(part.iter().map(|row| row.nanoseconds.len()).sum());
                     rows.extend(part);
                     fs::write(report.directory().join("packets.svg"), chart::draw(rows))?;
                     fs::write(report.directory().join("packets.csv"), rounds::csv(rows))?;
-                }
+                    anyhow::Ok(())
+                });
+                tables::of_list(report, scope, names, &rows[begin..]);
+                outcome?;
             }
         }
     }
@@ -208,29 +215,4 @@ fn cost(wire: &Wire, flood: &Flood, core: usize, time: Duration, passing: f64) -
         "{delivered} of {received} packets passed, which is {found:.3} and not {passing:.3}"
     );
     Ok(after.cost_since(&before))
-}
-
-fn table(report: &mut Report, rows: &[Row], pace: &Pace) {
-    let Some(Row { kind, family, .. }) = rows.first() else { return };
-    let exogate = rows.iter().find(|row| row.contender == "exogate");
-    report.table(
-        &format!(
-            "**{} prefixes, {family:?}, {}, {} sources; {} rounds of {} ms**",
-            kind.prefixes,
-            kind.share.name(),
-            kind.order.name(),
-            pace.rounds,
-            pace.time.as_millis(),
-        ),
-        &["contender", "ns", "million packets/s of a core", "times exogate's cost"],
-    );
-    for row in rows {
-        let middle = middle(&row.nanoseconds);
-        report.row(&[
-            row.contender.to_owned(),
-            figure(&row.nanoseconds, 1),
-            format!("{:.2}", 1e3 / middle),
-            exogate.map_or_else(String::new, |exogate| format!("{:.2}", row.times(exogate))),
-        ]);
-    }
 }
