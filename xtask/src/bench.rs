@@ -4,7 +4,7 @@
 //! compare with and starts it. They need root. Nothing here passes or fails: the
 //! figures go into BENCHMARKS.md by hand, with the machine they were taken on.
 
-use std::ffi::OsString;
+use std::{ffi::OsString, process::Command};
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -65,6 +65,7 @@ pub(crate) fn run(benchmark: Benchmark, quick: bool, arguments: Vec<OsString>) -
     let mut cargo = command::cargo();
     cargo
         .args(["bench", "--quiet", "--package", "exogate-tests", "--bench", "bench"])
+        .env("EXOGATE_COMMIT", commit())
         .env("EXOGATE_TWINS_OBJECT", object(Some("twins"))?)
         .env("EXOGATE_FLOOD_OBJECT", object(Some("flood"))?);
     if quick {
@@ -73,4 +74,11 @@ pub(crate) fn run(benchmark: Benchmark, quick: bool, arguments: Vec<OsString>) -
         cargo.args(["--", benchmark.name()]);
     }
     command::run(cargo.args(arguments))
+}
+
+/// What is measured, for the report.
+fn commit() -> String {
+    let mut git = Command::new("git");
+    git.args(["describe", "--always", "--dirty"]).current_dir(command::workspace());
+    command::capture(&mut git).map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
 }
