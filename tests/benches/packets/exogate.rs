@@ -18,15 +18,13 @@ use exogate_tests::lab::{EDGE_INTERFACE, Lab};
 use tokio::{sync::oneshot, time::interval};
 
 use super::{contender::Contender, scope::Kind};
-use crate::rig::{List, Share, pin};
+use crate::rig::{List, OTHER_CORE, Share, pin};
 
 /// How long putting a filter in place may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Ten times as often as in life, so that each round has its first packets of a second, of
 /// which more are recorded.
 const TICK: Duration = Duration::from_millis(100);
-/// The core that the agent's part has: not the receiver's.
-const CORE: usize = 0;
 
 /// How the program is used.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -113,7 +111,7 @@ impl Attended {
     fn start(mut gate: Gate, reads: bool) -> Self {
         let (stop, stopped) = oneshot::channel();
         let thread = thread::spawn(move || {
-            pin(0, CORE)?;
+            pin(0, OTHER_CORE)?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let read = runtime.block_on(attend(&mut gate, reads, stopped))?;
             anyhow::Ok((gate, read))

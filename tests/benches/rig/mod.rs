@@ -3,6 +3,7 @@
 
 mod flood;
 mod list;
+mod meanwhile;
 mod probe;
 mod twins;
 mod wire;
@@ -10,7 +11,8 @@ mod wire;
 pub use self::{
     flood::Flood,
     list::{List, Order, Share, family_name},
+    meanwhile::meanwhile,
     probe::{Latency, Probes},
     twins::{fill, twin, twins},
-    wire::{Wire, pin, receiver_core},
+    wire::{OTHER_CORE, Wire, pin, receiver_core},
 };

@@ -13,13 +13,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use exogate_tests::{lab::Family, process::check};
 use nix::unistd::gettid;
 
 use super::{
-    Wire,
-    wire::{pin, server},
+    Wire, meanwhile,
+    wire::{OTHER_CORE, pin, server},
 };
 
 /// Between two packets.
@@ -27,8 +27,6 @@ const INTERVAL: Duration = Duration::from_millis(1);
 /// How long a packet is waited for before the next one is sent. One that comes later counts
 /// with the time that it took.
 const PATIENCE: Duration = Duration::from_millis(50);
-/// Where it is done.
-const CORE: usize = 0;
 
 /// Two sockets: the router's, with a listed source, and the edge host's.
 pub struct Probes {
@@ -37,6 +35,7 @@ pub struct Probes {
 }
 
 /// How long packets took.
+#[derive(Default)]
 pub struct Latency {
     /// Microseconds, sorted.
     times: Vec<f64>,
@@ -70,18 +69,11 @@ impl Probes {
 
     /// Sends and receives while `work` is done.
     pub fn run_during<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<(T, Latency)> {
-        let stop = AtomicBool::new(false);
-        thread::scope(|scope| {
-            let probing = scope.spawn(|| self.run(&stop));
-            let done = work();
-            stop.store(true, Ordering::Relaxed);
-            let latency = probing.join().map_err(|_| anyhow!("a thread panicked"))??;
-            Ok((done?, latency))
-        })
+        meanwhile(|stop| self.run(stop), work)
     }
 
     fn run(&self, stop: &AtomicBool) -> Result<Latency> {
-        pin(0, CORE)?;
+        pin(0, OTHER_CORE)?;
         check(Command::new("chrt").args(["--fifo", "--pid", "1", &gettid().to_string()]), "")?;
         let (mut sent, mut times) = (Vec::new(), Vec::new());
         while !stop.load(Ordering::Relaxed) {
@@ -116,6 +108,13 @@ impl Probes {
 }
 
 impl Latency {
+    /// Counts those of another time in.
+    pub fn add(&mut self, other: Self) {
+        self.times.extend(other.times);
+        self.times.sort_by(f64::total_cmp);
+        self.sent += other.sent;
+    }
+
     /// Microseconds that this share of the packets did not exceed.
     pub fn quantile(&self, share: f64) -> f64 {
         let place = (share * self.times.len() as f64) as usize;

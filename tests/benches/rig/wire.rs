@@ -27,6 +27,9 @@ use socket2::{Domain, SockRef, Socket, Type};
 /// The router's end.
 const SENDER: &str = "edge";
 
+/// The core for all that is not to disturb the receiver.
+pub const OTHER_CORE: usize = 0;
+
 /// A lab, the way into it, and the thread that receives.
 pub struct Wire {
     lab: Lab,
