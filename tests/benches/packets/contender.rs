@@ -10,7 +10,7 @@ use aya::{
     Ebpf,
     programs::{XdpMode, xdp::XdpLink},
 };
-use exogate_tests::lab::Lab;
+use exogate_tests::lab::{Family, Lab};
 
 use super::scope::Kind;
 use crate::rig::{List, Share, fill, twin, twins};
@@ -40,8 +40,8 @@ pub trait Contender {
         Ok(())
     }
 
-    /// Filters from now on.
-    fn begin(&mut self) -> Result<()>;
+    /// Filters from now on, where packets of this family will come.
+    fn begin(&mut self, family: Family) -> Result<()>;
 
     /// Filters no longer.
     fn end(&mut self) -> Result<()>;
@@ -63,7 +63,7 @@ impl Contender for Nothing {
         1.0
     }
 
-    fn begin(&mut self) -> Result<()> {
+    fn begin(&mut self, _: Family) -> Result<()> {
         Ok(())
     }
 
@@ -135,7 +135,7 @@ impl Contender for Twin {
         Ok(())
     }
 
-    fn begin(&mut self) -> Result<()> {
+    fn begin(&mut self, _: Family) -> Result<()> {
         let link = self.lab.edge().run(|| {
             let mut twins = self.twins()?;
             let program = twin(&mut twins, self.program)?;

@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context, Result, anyhow, ensure};
 use exogate::gate::{Attach, DropEvent, Events, Gate, Options, Spares};
 use exogate_ebpf::{compile::CompiledTable, verdict::Action};
-use exogate_tests::lab::{EDGE_INTERFACE, Lab};
+use exogate_tests::lab::{EDGE_INTERFACE, Family, Lab};
 use tokio::{sync::oneshot, time::interval};
 
 use super::{contender::Contender, scope::Kind};
@@ -72,7 +72,7 @@ impl Contender for Exogate {
         Ok(())
     }
 
-    fn begin(&mut self) -> Result<()> {
+    fn begin(&mut self, _: Family) -> Result<()> {
         let options = Options {
             attach: if self.how == Use::Generic { Attach::Generic } else { Attach::Native },
             capacity: self.prefixes.max(1024),

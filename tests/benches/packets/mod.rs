@@ -69,13 +69,13 @@ impl Row {
 pub fn bench(arguments: &Arguments) -> Result<()> {
     let scope = Scope::new(arguments)?;
     let mut report = Report::begin("packets")?;
-    report.line(&peers::versions()?);
     report.line(&format!(
         "Sender and receiver {}; nanoseconds of the receiver's CPU time per packet. Contenders \
          take turns within each round; × says how many rounds and how long a turn.",
         if scope.separate { "on two cores" } else { "share a core" },
     ));
     let wire = Wire::new(receiver_core())?;
+    report.line(&peers::versions(wire.lab())?);
     let mut contenders = contenders(&wire)?;
     let mut rows = Vec::new();
     let names: Vec<&str> = contenders.iter().map(|contender| contender.name()).collect();
@@ -183,7 +183,7 @@ fn measure(
         for place in 0..chosen.len() {
             let number = (round + place) % chosen.len();
             let (contender, row) = (&mut chosen[number], &mut rows[number]);
-            contender.begin().with_context(|| contender.name())?;
+            contender.begin(family).with_context(|| contender.name())?;
             let passing = contender.passing(kind.share);
             let cost = cost(wire, &flood, scope.sender_core(), time, passing);
             contender.end().with_context(|| contender.name())?;

@@ -4,13 +4,13 @@ use std::{fs, path::Path, process::Command, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use exogate_tests::{
-    lab::{EDGE_INTERFACE, Lab},
+    lab::{EDGE_INTERFACE, Family, Lab},
     process::run_with_input,
 };
 use ipnet::IpNet;
 
 use super::{contender::Contender, scope::Kind};
-use crate::rig::{List, Order, Share};
+use crate::rig::{List, Order, Share, ipset_script, nft_table};
 
 /// How long a program may take to read a list. nft takes a million prefixes in 20 to 60 s.
 const PATIENCE: Duration = Duration::from_secs(150);
@@ -56,24 +56,20 @@ impl Contender for Nftables {
 
     fn take(&mut self, list: &List) -> Result<()> {
         let table = format!("{} bench", self.family);
-        let mut script = format!("add table {table}\ndelete table {table}\ntable {table} {{\n");
-        for (name, kind, v4) in [("v4", "ipv4_addr", true), ("v6", "ipv6_addr", false)] {
-            script.push_str(&format!("set {name} {{ type {kind}; flags interval; auto-merge;"));
-            let elements = texts(list.nets(), v4).join(",\n");
-            if !elements.is_empty() {
-                script.push_str(&format!(" elements = {{ {elements} }}"));
-            }
-            script.push_str(" }\n");
-        }
-        self.nft(&format!("{script}}}\n"))
+        let sets = nft_table(self.family, list.nets());
+        self.nft(&format!("add table {table}\ndelete table {table}\n{sets}"))
     }
 
-    fn begin(&mut self) -> Result<()> {
-        let (family, hook) = (self.family, &self.hook);
+    fn begin(&mut self, family: Family) -> Result<()> {
+        let (table, hook) = (self.family, &self.hook);
+        // The rule of one family alone, so that packets pass no other on the way to it.
+        let stranger = match family {
+            Family::V4 => "ip saddr != @v4",
+            Family::V6 => "ip6 saddr != @v6",
+        };
         self.nft(&format!(
-            "add chain {family} bench in {{ type filter hook {hook}; }}
-             add rule {family} bench in udp dport 443 ip saddr != @v4 drop
-             add rule {family} bench in udp dport 443 ip6 saddr != @v6 drop\n"
+            "add chain {table} bench in {{ type filter hook {hook}; }}
+             add rule {table} bench in udp dport 443 {stranger} drop\n"
         ))
     }
 
@@ -85,16 +81,17 @@ impl Contender for Nftables {
 /// ipset's hash:net, asked by iptables in the table raw.
 pub struct Ipset {
     lab: Lab,
+    programs: [&'static str; 2],
 }
 
 impl Ipset {
     /// In this lab.
     pub fn new(lab: &Lab) -> Self {
-        Self { lab: lab.clone() }
+        Self { lab: lab.clone(), programs: iptables(lab) }
     }
 
     fn rule(&self, action: &str) -> Result<()> {
-        for (iptables, set) in [("iptables", "bench4"), ("ip6tables", "bench6")] {
+        for (iptables, set) in self.programs.into_iter().zip(["v4", "v6"]) {
             let mut command = self.lab.edge().command(iptables);
             command
                 .args(["--wait", "--table", "raw", action, "PREROUTING"])
@@ -113,24 +110,27 @@ impl Contender for Ipset {
 
     fn take(&mut self, list: &List) -> Result<()> {
         check(self.lab.edge().command("ipset").arg("destroy"), "")?;
-        let mut script = String::new();
-        for (name, family, v4) in [("bench4", "inet", true), ("bench6", "inet6", false)] {
-            let most = list.nets().len().max(65_536);
-            script.push_str(&format!("create {name} hash:net family {family} maxelem {most}\n"));
-            for net in texts(list.nets(), v4) {
-                script.push_str(&format!("add {name} {net}\n"));
-            }
-        }
-        check(self.lab.edge().command("ipset").arg("restore"), &script)
+        check(self.lab.edge().command("ipset").arg("restore"), &ipset_script(list.nets()))
     }
 
-    fn begin(&mut self) -> Result<()> {
+    fn begin(&mut self, _: Family) -> Result<()> {
         self.rule("--append")
     }
 
     fn end(&mut self) -> Result<()> {
         self.rule("--delete")
     }
+}
+
+/// The iptables that has the kernel's tables of its own, or where that does not work the one
+/// that puts its rules into nftables.
+fn iptables(lab: &Lab) -> [&'static str; 2] {
+    let legacy = ["iptables-legacy", "ip6tables-legacy"];
+    let works = |program: &&str| {
+        let mut command = lab.edge().command(program);
+        check(command.args(["--wait", "--table", "raw", "--list"]), "").is_ok()
+    };
+    if legacy.iter().all(works) { legacy } else { ["iptables", "ip6tables"] }
 }
 
 /// xdp-filter of xdp-tools. It knows no prefixes, so it gets one address of each.
@@ -173,7 +173,7 @@ impl Contender for XdpFilter {
         Ok(())
     }
 
-    fn begin(&mut self) -> Result<()> {
+    fn begin(&mut self, _: Family) -> Result<()> {
         let mut lines = format!(
             "xdp-filter load --policy deny --features ipv4,ipv6 --mode native {EDGE_INTERFACE}\n"
         );
@@ -188,12 +188,8 @@ impl Contender for XdpFilter {
     }
 }
 
-fn texts(nets: &[IpNet], v4: bool) -> Vec<String> {
-    nets.iter().filter(|net| net.addr().is_ipv4() == v4).map(ToString::to_string).collect()
-}
-
-/// The versions of all of them.
-pub fn versions() -> Result<String> {
+/// The versions of all of them, and what is uneven between them.
+pub fn versions(lab: &Lab) -> Result<String> {
     let first = |command: &[&str]| -> Result<String> {
         let (program, arguments) = command.split_first().context("no command")?;
         let output = Command::new(program).args(arguments).output().context(program.to_string())?;
@@ -201,7 +197,25 @@ pub fn versions() -> Result<String> {
         let line = text.lines().next().unwrap_or_default();
         Ok(line.split(',').next().unwrap_or_default().trim().to_owned())
     };
-    let commands = [&["nft", "--version"][..], &["ipset", "--version"], &["iptables", "--version"]];
-    let texts: Vec<String> = commands.into_iter().map(first).collect::<Result<_>>()?;
-    Ok(texts.join("; "))
+    let [iptables, _] = iptables(lab);
+    let fallen_back = match iptables {
+        "iptables" => {
+            " iptables-legacy does not work here, so iptables puts its rule into nftables."
+        }
+        _ => "",
+    };
+    let commands = [&["nft", "--version"][..], &["ipset", "--version"], &[iptables, "--version"]];
+    let mut texts: Vec<String> = commands.into_iter().map(first).collect::<Result<_>>()?;
+    // xdp-filter does not tell its own.
+    let package = first(&["dpkg-query", "--show", "--showformat=${Version}", "xdp-tools"]);
+    texts.push(format!(
+        "xdp-filter {}",
+        package.unwrap_or_else(|_| "of unknown version".to_owned())
+    ));
+    Ok(format!(
+        "{}.{fallen_back} xdp-filter asks no ports. nft has the rule of one family at a time, and \
+         no counters; exogate, xdp-filter and iptables count. With all of them, what passes goes \
+         through the table raw of iptables, which is empty but for ipset's turns.",
+        texts.join("; ")
+    ))
 }

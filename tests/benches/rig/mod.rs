@@ -5,6 +5,7 @@ mod flood;
 mod list;
 mod meanwhile;
 mod probe;
+mod sets;
 mod twins;
 mod wire;
 
@@ -13,6 +14,7 @@ pub use self::{
     list::{List, Order, Share, family_name},
     meanwhile::meanwhile,
     probe::{Latency, Probes},
+    sets::{ipset_script, nft_table},
     twins::{fill, twin, twins},
     wire::{OTHER_CORE, Wire, pin, receiver_core},
 };

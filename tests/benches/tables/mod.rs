@@ -24,7 +24,7 @@ use exogate_tests::lists::{exchange, service_tags, spread};
 use ipnet::IpNet;
 
 use crate::{
-    rig::{fill, twins},
+    rig::{fill, ipset_script, nft_table, twins},
     support::{Arguments, Report, figure, middle},
 };
 
@@ -129,16 +129,8 @@ fn fill_tries(nets: &[IpNet]) -> (f64, u64) {
 }
 
 fn fill_ipset(nets: &[IpNet], directory: &Path) -> (f64, u64) {
-    let mut script = String::new();
-    for (name, family) in [("v4", "inet"), ("v6", "inet6")] {
-        let most = nets.len().max(1);
-        script.push_str(&format!("create {name} hash:net family {family} maxelem {most}\n"));
-    }
-    for net in nets {
-        script.push_str(&format!("add {} {net}\n", if net.addr().is_ipv4() { "v4" } else { "v6" }));
-    }
     let file = directory.join("ipset");
-    fs::write(&file, script).unwrap();
+    fs::write(&file, ipset_script(nets)).unwrap();
     let begin = Instant::now();
     run(&["ipset", "restore", "-file", file.to_str().unwrap()]);
     let seconds = begin.elapsed().as_secs_f64();
@@ -148,19 +140,8 @@ fn fill_ipset(nets: &[IpNet], directory: &Path) -> (f64, u64) {
 }
 
 fn fill_nft(nets: &[IpNet], directory: &Path) -> (f64, u64) {
-    let mut script = String::from("table inet bench {\n");
-    for (name, kind, v4) in [("v4", "ipv4_addr", true), ("v6", "ipv6_addr", false)] {
-        let elements: Vec<String> =
-            nets.iter().filter(|net| net.addr().is_ipv4() == v4).map(ToString::to_string).collect();
-        script.push_str(&format!("set {name} {{ type {kind}; flags interval; auto-merge;"));
-        if !elements.is_empty() {
-            script.push_str(&format!(" elements = {{ {} }}", elements.join(",\n")));
-        }
-        script.push_str(" }\n");
-    }
-    script.push_str("}\n");
     let file = directory.join("nft");
-    fs::write(&file, script).unwrap();
+    fs::write(&file, nft_table("inet", nets)).unwrap();
     let before = memory::of_kernel();
     let begin = Instant::now();
     run(&["nft", "-f", file.to_str().unwrap()]);
