@@ -3,7 +3,7 @@
 mod machine;
 mod report;
 
-pub use self::report::{Report, beside, figure, median, middle, paired, thousands};
+pub use self::report::{Report, beside, figure, median, middle, paired, thousands, time};
 
 /// What a benchmark is told behind its name.
 pub struct Arguments(Vec<String>);

@@ -128,6 +128,22 @@ pub fn beside(values: &[f64], goal: f64) -> String {
     figure(values, decimals as usize)
 }
 
+/// A median of seconds, and the least and the most, in the unit that it is told in best.
+pub fn time(seconds: &[f64]) -> String {
+    let (unit, scale) = match middle(seconds) {
+        ..1e-3 => ("µs", 1e6),
+        ..1.0 => ("ms", 1e3),
+        _ => ("s", 1.0),
+    };
+    let values: Vec<f64> = seconds.iter().map(|seconds| seconds * scale).collect();
+    let decimals = match middle(&values) {
+        ..10.0 => 2,
+        ..100.0 => 1,
+        _ => 0,
+    };
+    format!("{} {unit}", figure(&values, decimals))
+}
+
 /// A number with commas between its thousands.
 pub fn thousands(number: usize) -> String {
     match (number / 1_000, number % 1_000) {

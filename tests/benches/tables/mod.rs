@@ -25,7 +25,7 @@ use ipnet::IpNet;
 
 use crate::{
     rig::{fill, ipset_script, nft_table, twins},
-    support::{Arguments, Report, figure, middle},
+    support::{Arguments, Report, middle, time},
 };
 
 const ROUNDS: usize = 5;
@@ -40,8 +40,9 @@ struct Costs {
 pub fn bench(arguments: &Arguments) -> Result<()> {
     let mut report = Report::begin("tables")?;
     report.line(&format!(
-        "Seconds to put a whole list in force, median of {ROUNDS} rounds (least..most); the LPM \
-         tries, ipset and nftables are filled once where they take more than 5 s."
+        "Time to put a whole list in force, median of {ROUNDS} rounds (least..most); the LPM \
+         tries, ipset and nftables are filled once where they take more than 5 s. The tries are \
+         filled with a system call for each prefix."
     ));
     let _namespace = Namespace::new();
     let directory = env::temp_dir().join(format!("{NAMESPACE}-{}", std::process::id()));
@@ -95,13 +96,13 @@ fn measure(report: &mut Report, name: &str, nets: &[IpNet], directory: &Path) ->
     ];
 
     let title = format!("**{name}**; the benchmark's process had at most {} kB", kilobytes(peak));
-    report.table(&title, &["", "seconds", "kernel memory: kB"]);
+    report.table(&title, &["", "time", "kernel memory: kB"]);
     for (step, seconds) in [("exogate: compile", &compiling), ("exogate: publish", &publishing)] {
-        report.row(&[step, &figure(seconds, 3), ""]);
+        report.row(&[step, &time(seconds), ""]);
     }
-    report.row(&["exogate: both", &figure(&both, 3), &kilobytes(maps)]);
+    report.row(&["exogate: both", &time(&both), &kilobytes(maps)]);
     for (peer, Costs { seconds, bytes }) in peers {
-        report.row(&[peer, &figure(&seconds, 3), &kilobytes(bytes)]);
+        report.row(&[peer, &time(&seconds), &kilobytes(bytes)]);
     }
     middle(&both)
 }
