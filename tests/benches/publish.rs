@@ -81,7 +81,7 @@ pub fn bench(arguments: &Arguments) -> Result<()> {
         &[
             "sources",
             "packets",
-            "packets judged",
+            "judged while replaced",
             "wrong",
             "publish: ms",
             "CPU, list at rest: ns",

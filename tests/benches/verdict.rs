@@ -72,7 +72,7 @@ struct Case {
 }
 
 pub fn bench(arguments: &Arguments) -> Result<()> {
-    let [loads, rounds] = if arguments.quick() { [1, 1] } else { [3, 9] };
+    let [loads, rounds] = if arguments.quick() { [2, 1] } else { [3, 9] };
     let scope = Scope { loads, rounds };
     let mut report = Report::begin("verdict")?;
     report.table(
