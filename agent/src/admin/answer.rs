@@ -1,6 +1,6 @@
 //! Answers of the HTTP server: whole ones, and one that goes on.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, sync::Arc};
 
 use futures_util::{StreamExt as _, stream, stream::BoxStream};
 use http_body_util::{Either, Full, StreamBody};
@@ -59,7 +59,7 @@ pub(super) fn events<T: Send + 'static>(recent: Recent, follow: bool, held: T) -
 }
 
 fn these<T: Send + 'static>(
-    coming: Receiver<super::api::events::Refused>,
+    coming: Receiver<Arc<super::api::events::Refused>>,
     held: T,
 ) -> BoxStream<'static, Event> {
     stream::unfold((coming, held), async |(mut coming, held)| {

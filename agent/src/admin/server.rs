@@ -88,9 +88,9 @@ pub trait Control: Send + Sync + 'static {
 /// Refused packets.
 pub struct Recent {
     /// The latest, oldest first.
-    pub past: Vec<api::events::Refused>,
+    pub past: Vec<Arc<api::events::Refused>>,
     /// What comes after them.
-    pub coming: broadcast::Receiver<api::events::Refused>,
+    pub coming: broadcast::Receiver<Arc<api::events::Refused>>,
 }
 
 /// An address that could not be bound.

@@ -68,9 +68,9 @@ impl Control for Stub {
             stands_for: 1,
         };
         for port in 2..=4 {
-            sender.send(refused(port)).unwrap();
+            sender.send(refused(port).into()).unwrap();
         }
-        Recent { past: vec![refused(1)], coming }
+        Recent { past: vec![refused(1).into()], coming }
     }
 
     fn obey(&self, order: Order) -> BoxFuture<'static, Result<api::Obeyed, String>> {

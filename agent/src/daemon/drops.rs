@@ -30,8 +30,9 @@ const BEHIND: usize = 4096;
 /// The recorded drops of all interfaces. Cloning shares them.
 #[derive(Clone)]
 pub(super) struct Drops {
-    past: Arc<Mutex<VecDeque<Refused>>>,
-    coming: broadcast::Sender<Refused>,
+    past: Arc<Mutex<VecDeque<Arc<Refused>>>>,
+    // Its ring is there from the start, so what is in it should be small.
+    coming: broadcast::Sender<Arc<Refused>>,
 }
 
 impl Default for Drops {
@@ -49,11 +50,12 @@ impl Drops {
     }
 
     fn add(&self, refused: Refused) {
+        let refused = Arc::new(refused);
         let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
         if past.len() >= REMEMBERED {
             past.pop_front();
         }
-        past.push_back(refused.clone());
+        past.push_back(Arc::clone(&refused));
         // Nobody need follow.
         let _ = self.coming.send(refused);
     }

@@ -1,6 +1,6 @@
 //! What `/v1/events` answers: a line of JSON for each refused packet that was recorded.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// A packet was refused, or in monitor mode would have been.
-    Refused(Refused),
+    Refused(Arc<Refused>),
     /// The reader was too slow.
     Missed {
         /// How many events it did not get.
