@@ -24,6 +24,7 @@ use crate::{
         settle,
         supervisor::Supervisor,
     },
+    gate,
     relay::Running,
 };
 
@@ -123,10 +124,16 @@ impl Agent {
         self.supervisor.ready();
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut starting = true;
         loop {
             select! {
                 _ = second.tick() => {
                     self.health.beat();
+                    if starting && self.health.pending().is_empty() {
+                        starting = false;
+                        // Of what the start took, most is free by now.
+                        gate::give_back();
+                    }
                     self.shared.gates.tick(epoch());
                     if self.addresses_due {
                         self.follow_addresses().await;

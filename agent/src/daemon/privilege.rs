@@ -63,6 +63,7 @@ impl Attacher {
     ///
     /// If there can be no thread, or the kernel refuses.
     pub fn start() -> io::Result<Self> {
+        gate::bound_heaps();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (requests, mut asked) = mpsc::channel(1);
         let thread = thread::Builder::new().name("exogate-attach".to_owned()).spawn(move || {
@@ -73,7 +74,10 @@ impl Attacher {
                 loop {
                     // An interface that is there goes before those that may come.
                     let request = match asked.try_recv() {
-                        Err(TryRecvError::Empty) if wanted.is_none() => asked.recv().await,
+                        Err(TryRecvError::Empty) if wanted.is_none() => {
+                            gate::give_back();
+                            asked.recv().await
+                        }
                         request => request.ok(),
                     };
                     match request {

@@ -22,11 +22,12 @@
 
 #![allow(
     unsafe_code,
-    reason = "memory-mapped maps, membarrier, bpf, an ioctl and plain-data reads; each use states its reason"
+    reason = "memory-mapped maps, membarrier, bpf, an ioctl, the heap and plain-data reads; each use states its reason"
 )]
 
 mod batch;
 mod error;
+mod heap;
 pub mod interface;
 mod metrics;
 mod observe;
@@ -44,6 +45,7 @@ use exogate_ebpf::compile::CompiledTable;
 
 pub use self::{
     error::Error,
+    heap::{bound_heaps, give_back},
     interface::{Interface, XdpAttachment},
     metrics::Metrics,
     observe::{BlockedSource, Count, DropEvent, Events},
