@@ -56,11 +56,15 @@ pub(crate) struct ObjectRequest<'a> {
 
 /// The target directory for BPF objects that belongs to a file inside cargo's target
 /// directory (a build script's `OUT_DIR`, or a program that cargo built). It is the same for
-/// every profile, so that the program and `core` are built once.
+/// every profile and target, so that the program and `core` are built once.
 pub(crate) fn bpf_target_dir(inside: &Path) -> PathBuf {
+    let is_tagged = |directory: &&Path| directory.join("CACHEDIR.TAG").is_file();
     inside
         .ancestors()
-        .find(|directory| directory.join("CACHEDIR.TAG").is_file())
+        .skip_while(|directory| !is_tagged(directory))
+        // A target that was named has a directory of its own in it, tagged too.
+        .take_while(is_tagged)
+        .last()
         .unwrap_or(inside)
         .join("bpf")
 }
