@@ -23,8 +23,10 @@ const SEPARATOR: &str = "\u{1f}";
 const LONGEST: u32 = 30;
 const MOST_MEMORY: u32 = 2048;
 const SEEDS: &str = "//! Seeds: ";
-const FLAGS: [&str; 6] = [
+const FLAGS: [&str; 7] = [
     "--cfg=fuzzing",
+    // Not in the profile, of which the macros would then be others.
+    "-Clto=off",
     "-Cpasses=sancov-module",
     "-Cllvm-args=-sanitizer-coverage-level=4",
     "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
@@ -89,15 +91,16 @@ fn build(targets: &[Target]) -> Result<PathBuf> {
     let mut command = cargo();
     command
         .current_dir(workspace().join("tests/fuzz"))
-        // With a target named, build scripts and macros do without the flags.
-        .args(["build", "--profile", "fuzz", "--target", &triple, "--target-dir"])
+        // With a target named, build scripts and macros do without the flags, and are those
+        // of every other build.
+        .args(["build", "--target", &triple, "--target-dir"])
         .arg(&output)
         .env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join(SEPARATOR));
     for target in targets {
         command.args(["--bin", &target.name]);
     }
     run(&mut command)?;
-    Ok(output.join(triple).join("fuzz"))
+    Ok(output.join(triple).join("debug"))
 }
 
 fn fuzz(target: &Target, program: &Path, seconds: u32) -> Result<()> {
