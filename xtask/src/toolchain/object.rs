@@ -242,6 +242,21 @@ mod tests {
     }
 
     #[test]
+    fn every_profile_and_target_has_its_object_from_one_place() {
+        let scratch = env::temp_dir().join(format!("object-{}", process::id()));
+        let target = scratch.join("target");
+        let triple = target.join("x86_64-unknown-linux-gnu");
+        for directory in [&target, &triple] {
+            fs::create_dir_all(directory).unwrap();
+            fs::write(directory.join("CACHEDIR.TAG"), "").unwrap();
+        }
+        let places = [&target, &triple]
+            .map(|directory| bpf_target_dir(&directory.join("debug/build/exogate-1/out")));
+        fs::remove_dir_all(&scratch).unwrap();
+        assert_eq!(places, [target.join("bpf"), target.join("bpf")]);
+    }
+
+    #[test]
     fn the_machines_settings_are_inherited() {
         for name in ["CARGO_HOME", "CARGO_NET_OFFLINE", "CARGO_REGISTRY_DEFAULT", "PATH", "HOME"] {
             assert!(!belongs_to_parent(name), "{name} is the machine's");
