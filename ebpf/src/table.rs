@@ -192,9 +192,8 @@ impl<'a, L: Lines + ?Sized> Table<'a, L> {
         if self.head.flags & flag::ENFORCE != 0 { Action::Drop } else { Action::WouldDrop }
     }
 
-    /// What a verdict has become by now: after the deadline nothing is
-    /// dropped any more. The clock, in nanoseconds since the boot, is asked only if that makes
-    /// a difference.
+    /// What a verdict has become by now: after the deadline nothing is dropped any more. The
+    /// clock, in nanoseconds since the boot, is asked only if that makes a difference.
     #[inline(always)]
     #[must_use]
     pub fn by_now(&self, verdict: Verdict, clock: impl FnOnce() -> u64) -> Verdict {
